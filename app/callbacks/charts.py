@@ -1,0 +1,32 @@
+"""The layout of TensorBoard's custom scalars."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from app.module import MultiTaskModule
+
+
+class Charts(Callback):
+    """One chart a quantity and stage, with one line a task."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the layout to the event file."""
+        assert isinstance(pl_module, MultiTaskModule)
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(layout(pl_module))
+
+
+def layout(module: MultiTaskModule) -> dict[str, dict[str, list[object]]]:
+    """Quantity → chart → ["Multiline", the tags of its lines]."""
+    charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
+        quantity, stage, _ = tag.split("/")
+        charts[quantity][f"{quantity}/{stage}"].append(tag)
+    return {
+        quantity: {title: ["Multiline", tags] for title, tags in chart.items()} for quantity, chart in charts.items()
+    }

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from app.callbacks.checkpoints import LastCheckpoint
+from app.module import MultiTaskModule
+
+EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+
+
+class Interruption(Callback):
+    """Ends a run that is asked to stop (SIGINT or SIGTERM) after the current step: saves, and exits with 130.
+
+    One rank that is asked stops all of them at the same step. Asked a second time, a process stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the two signals over from Lightning, whose handlers stop at once (SIGINT) or do not save (SIGTERM)."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and leave, if any rank was asked to and the optimizer has stepped."""
+        assert isinstance(pl_module, MultiTaskModule)
+        if pl_module.step_ends() and self._any_rank_asked(trainer):
+            for last in (each for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)):
+                trainer.save_checkpoint(last.path)
+                rank_zero_info(f"Stopped after step {trainer.global_step}; `--ckpt_path last` goes on from {last.path}")
+            raise SystemExit(EXIT_CODE)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave without the test, if the wish came after the last step."""
+        if self._any_rank_asked(trainer):
+            raise SystemExit(EXIT_CODE)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, signal.default_int_handler)
+
+    def _any_rank_asked(self, trainer: Trainer) -> bool:
+        asked = torch.tensor(float(self.asked), device=trainer.strategy.root_device)
+        return bool(trainer.strategy.reduce(asked, reduce_op="sum").item())

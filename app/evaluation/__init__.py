@@ -1,0 +1,1 @@
+"""Pure functions from figures to reports."""

@@ -1,0 +1,228 @@
+"""The network, its tasks and its training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import ceil
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from app.metrics import StageMetrics
+from app.synchronization import average_running_statistics, sum_gradients
+from app.tasks import TASKS, HeadFactory, Task, TaskConfig
+from datamodules.batch import Inputs, MultiTaskBatch
+from datamodules.targets import Target
+from models.backbones import Backbone
+from models.by_name import ModulesByName
+from models.heads import Head, LinearHead
+from models.sharing import HardSharing, Sharing
+
+Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+BackboneFactory = Callable[[Shape], Backbone]
+SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+
+class MultiTaskModule(LightningModule):
+    """Shared features, a head a task, and the weighted sum of the tasks' losses.
+
+    A task's loss is the mean over the labelled rows of the whole optimizer step: local sums are divided by the batch's
+    `counts`, and gradients are summed over ranks and micro-batches (see `app.synchronization`), so N ranks or k
+    micro-batches give what one large batch gives.
+
+    Args:
+        targets: Task → what its label is; comes from the data.
+        input_shape: Shape of one row's input; comes from the data.
+        backbone: The network that turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
+        sharing: What the tasks share: `HardSharing` (one trunk) or `IndependentNetworks` (nothing: the single-task
+            baseline).
+        head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`.
+        tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
+        optimizer: Any of torch.optim. Its parameter groups are `shared` and one a task.
+        lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
+            from the data and the trainer.
+        lr_interval: Whether the scheduler counts optimizer steps ("step") or epochs ("epoch").
+
+    Raises:
+        ValueError: A task is configured that the data does not have, or a task's configuration does not fit it.
+    """
+
+    def __init__(
+        self,
+        targets: dict[str, Target],
+        input_shape: Shape,
+        backbone: BackboneFactory,
+        sharing: SharingFactory = HardSharing,
+        head: HeadFactory = LinearHead,
+        tasks: dict[str, TaskConfig] | None = None,
+        optimizer: OptimizerFactory = torch.optim.AdamW,
+        lr_scheduler: SchedulerFactory | None = None,
+        lr_interval: str = "step",
+    ) -> None:
+        super().__init__()
+        configs = tasks or {}
+        if unknown := set(configs) - set(targets):
+            raise ValueError(f"model.tasks: must be among the data's tasks {list(targets)}, found {sorted(unknown)}")
+        self.tasks = ModulesByName[Task](
+            {
+                name: TASKS[type(target)](name, target, configs.get(name, TaskConfig()))
+                for name, target in targets.items()
+            }
+        )
+        self.sharing = sharing(partial(backbone, input_shape), list(targets))
+        self.heads = ModulesByName[Head](
+            {
+                name: (task.config.head or head)(self.sharing.channels[name], task.target.outputs)
+                for name, task in self.tasks.items()
+            }
+        )
+        self.stages = ModulesByName[StageMetrics](
+            {stage: StageMetrics(stage, self.tasks) for stage in ("train", "val", "test")}
+        )
+        self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.step_losses: Tensor
+        self.register_buffer("step_losses", torch.zeros(len(targets)), persistent=False)
+
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → outputs [B_t, outputs] of the rows [B_t] that are asked of it; one pass through what is shared."""
+        features = self.sharing(inputs, rows)
+        return {name: self.heads[name](features[name]) for name in rows}
+
+    def training_step(self, batch: MultiTaskBatch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses, each this batch's part of the mean over the step's labelled rows."""
+        sums = self._step(batch, "train")
+        losses = {name: total / batch.counts[name] for name, total in sums.items()}
+        self.step_losses += self._vector(losses)
+        return torch.stack([self.tasks[name].config.weight * loss for name, loss in losses.items()]).sum()
+
+    def validation_step(self, batch: MultiTaskBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: MultiTaskBatch, batch_idx: int) -> None:
+        """Losses and metrics of a batch."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: MultiTaskBatch, batch_idx: int) -> dict[str, list[Any]]:
+        """The batch's row numbers, and every task's predictions of every row in the user's own labels and units."""
+        everything = torch.arange(len(batch.ids), device=batch.ids.device)
+        outputs = self(batch.inputs, dict.fromkeys(self.tasks, everything))
+        columns = {"row": batch.ids.tolist()}
+        for name, task in self.tasks.items():
+            columns |= task.decode(outputs[name])
+        return columns
+
+    def _step(self, batch: MultiTaskBatch, stage: str) -> dict[str, Tensor]:
+        """Task → sum of its losses over the batch's rows; shows them and the predictions to the stage's metrics."""
+        outputs = self(batch.inputs, batch.rows)
+        sums, predictions = {}, {}
+        for name, labels in batch.targets.items():
+            task = self.tasks[name]
+            sums[name] = task.losses(outputs[name], labels).sum()
+            predictions[name] = task.predictions(outputs[name].detach()), task.metric_labels(labels)
+        rows = torch.tensor([len(batch.targets.get(name, ())) for name in self.tasks], device=self.device)
+        self.stages[stage].update(self._vector(sums), rows, predictions)
+        return sums
+
+    def backward(self, loss: Tensor) -> None:
+        """Without Lightning's division by the number of micro-batches; at the end of a step, summed over the ranks."""
+        super().backward(loss * self.trainer.accumulate_grad_batches)
+        if self.trainer.world_size > 1 and self.step_ends():
+            sum_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)
+            average_running_statistics(self)
+
+    def setup(self, stage: str) -> None:
+        """Refuse strategies whose gradients are not ours to sum.
+
+        Raises:
+            ValueError: Several processes, and not DistributedDataParallel.
+        """
+        strategy = self.trainer.strategy
+        if self.trainer.world_size > 1 and not isinstance(strategy, DDPStrategy):
+            raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
+
+    def on_train_start(self) -> None:
+        """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""
+        if self.trainer.world_size > 1:
+            wrapped: Any = self.trainer.strategy.model
+            wrapped.require_backward_grad_sync = False
+
+    def on_train_batch_end(self, outputs: Any, batch: MultiTaskBatch, batch_idx: int) -> None:
+        """Write the losses and learning rates of a step that has ended, every `trainer.log_every_n_steps` steps."""
+        trainer: Any = self.trainer
+        if not self.step_ends():
+            return
+        if self.global_step % trainer.log_every_n_steps == 0:
+            losses = trainer.strategy.reduce(self.step_losses, reduce_op="sum").tolist()
+            values = {f"loss/step/{n}": loss for n, loss in zip(self.tasks, losses, strict=True) if batch.counts[n]}
+            rates = {f"lr/step/{group['name']}": group["lr"] for group in trainer.optimizers[0].param_groups}
+            for logger in self.loggers:
+                logger.log_metrics(values | rates, step=self.global_step)
+        self.step_losses.zero_()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self.log_dict(self.stages["train"].compute())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the split's means, and show their total to a scheduler that waits for a plateau."""
+        values = self.stages["val"].compute()
+        if self.trainer.sanity_checking:
+            return
+        self.log_dict(values)
+        for config in self.trainer.lr_scheduler_configs if self.trainer.training else []:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(values["loss/val/total"].item())
+
+    def on_test_epoch_end(self) -> None:
+        """Log the split's means."""
+        self.log_dict(self.stages["test"].compute())
+
+    def configure_optimizers(self) -> Any:
+        """One parameter group for what the tasks share and one for each task's own."""
+        groups = [("shared", list(self.sharing.shared_parameters()))]
+        for name in self.tasks:
+            own = [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
+            groups.append((name, own))
+        optimizer = self.optimizer([{"params": group, "name": name} for name, group in groups if group])
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self._scheduler(optimizer, self.lr_scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.lr_interval}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a scheduler, except one that waits for a plateau: validation does that, before a checkpoint is saved."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _scheduler(self, optimizer: Optimizer, factory: SchedulerFactory) -> LRScheduler:
+        """The scheduler, its `total_steps` worked out where it has such an argument and the user left it open."""
+        if isinstance(factory, partial) and factory.keywords.get("total_steps", 0) is None:
+            factory = partial(factory, total_steps=self._total_steps())
+        return factory(optimizer)
+
+    def _total_steps(self) -> int | None:
+        """Optimizer steps of the whole run, or None if it has no end."""
+        trainer: Any = self.trainer
+        an_epoch = ceil(trainer.datamodule.train_batches() / trainer.accumulate_grad_batches)
+        epochs = [an_epoch * trainer.max_epochs] if trainer.max_epochs != -1 else []
+        steps = [trainer.max_steps] if trainer.max_steps != -1 else []
+        return min([*epochs, *steps], default=None)
+
+    def step_ends(self) -> bool:
+        """Whether the current micro-batch is the last of its optimizer step."""
+        trainer = self.trainer
+        return trainer.is_last_batch or (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+    def _vector(self, values: dict[str, Tensor]) -> Tensor:
+        """One detached number a task, [T], zero for those that `values` lacks."""
+        zero = torch.zeros((), device=self.device)
+        return torch.stack([values[name].detach() if name in values else zero for name in self.tasks])

@@ -1,0 +1,74 @@
+"""Folders of runs, `runs/<name>/version_<k>/`, and the checkpoints in them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RUNS = Path("runs")
+
+
+def find_checkpoint(which: str, name: str) -> Path:
+    """The newest `best` or `last` checkpoint of the runs called `name`, or the file that `which` names.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if which not in ("best", "last"):
+        if not Path(which).is_file():
+            raise ValueError(f"ckpt_path: must be 'best', 'last' or a file, found {which!r}, and no such file")
+        return Path(which)
+    pattern = f"version_*/checkpoints/{which}.ckpt"
+    found = sorted((RUNS / name).glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError(f"ckpt_path: {which!r} wants a file {RUNS / name / pattern}, found none")
+    return found[-1]
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run that a checkpoint belongs to, if it lies in a folder of runs."""
+    folder = checkpoint.parent.parent
+    return folder if checkpoint.parent.name == "checkpoints" and folder.name.startswith("version_") else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, its tensors not yet read from the disk.
+
+    Raises:
+        ValueError: It is no checkpoint, or holds other than tensors and plain values; none of its code has run.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"ckpt_path: a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
+            "which was not run"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"ckpt_path: must be a checkpoint, but {path} cannot be read: {error}") from error
+    if "state_dict" not in content:
+        raise ValueError(f"ckpt_path: must be a checkpoint with a 'state_dict', found {sorted(content)} in {path}")
+    return content
+
+
+def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare a checkpoint's weights with the network's.
+
+    Raises:
+        ValueError: Names or shapes differ.
+    """
+    wrong = [f"{name} missing" for name in expected.keys() - weights.keys()]
+    wrong += [f"{name} not in the network" for name in weights.keys() - expected.keys()]
+    wrong += [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    ]
+    if wrong:
+        first = ", ".join(sorted(wrong)[:5]) + (", …" if len(wrong) > 5 else "")
+        raise ValueError(f"ckpt_path: weights must fit the configured network, found {len(wrong)} that do not: {first}")

@@ -1,0 +1,53 @@
+"""Learning-rate schedules that torch does not have."""
+
+from __future__ import annotations
+
+from math import cos, pi
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class WarmupCosine(LRScheduler):
+    """Linear warm-up from zero, then half a cosine down to `final_factor` (Loshchilov & Hutter 2017; Goyal 2017).
+
+    Every rate is a closed form of the step: step t of W warm-up steps has the factor (t + 1) / (W + 1), a later one of
+    S in all has f + (1 − f) · (1 + cos(π (t − W) / (S − W))) / 2.
+
+    Args:
+        optimizer: Whose rates are scheduled.
+        warmup_steps: Optimizer steps W before the full rate is reached.
+        final_factor: Factor f of the rate at the end of the run.
+        total_steps: Optimizer steps S of the run; worked out from the data and the trainer if None.
+
+    Raises:
+        ValueError: The warm-up is negative or as long as the run.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int = 0,
+        final_factor: float = 0.0,
+        total_steps: int | None = None,
+    ) -> None:
+        if total_steps is None:
+            raise ValueError("model.lr_scheduler.total_steps: must be given for a run without end, found None")
+        if not 0 <= warmup_steps < total_steps:
+            raise ValueError(
+                f"model.lr_scheduler.warmup_steps: must be from 0 to the run's {total_steps} steps less one, "
+                f"found {warmup_steps}"
+            )
+        self.warmup_steps, self.final_factor, self.total_steps = warmup_steps, final_factor, total_steps
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of each parameter group."""
+        return [rate * self._factor(self.last_epoch) for rate in self.base_lrs]
+
+    def _factor(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        return self.final_factor + (1 - self.final_factor) * (1 + cos(pi * progress)) / 2

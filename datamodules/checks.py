@@ -1,0 +1,79 @@
+"""What sources must agree on, and what is worked out from their training splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from datamodules.sources import Source, Split, SplitName
+from datamodules.targets import Target
+
+Shape = tuple[int, ...]
+
+
+def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
+    """All tasks of all sources, in the order of their first appearance.
+
+    Raises:
+        ValueError: There is none, a name cannot be used, or two sources disagree on what a task's label is.
+    """
+    targets: dict[str, Target] = {}
+    for source, content in sources.items():
+        for task, target in content.targets.items():
+            if not re.fullmatch(r"[\w.-]+", task):  # it names curves, `<quantity>/<stage>/<task>`
+                raise ValueError(
+                    f"data.sources.{source}: a task's name must be of letters, digits, '_', '-' and '.', found {task!r}"
+                )
+            if targets.setdefault(task, target) != target:
+                raise ValueError(
+                    f"data.sources.{source}: target {task!r} must be what another source says it is, "
+                    f"{targets[task]}, found {target}"
+                )
+    if not targets:
+        raise ValueError("data.sources: at least one source with one task is needed, found none")
+    return targets
+
+
+def check_split(name: SplitName, splits: Mapping[str, Split], targets: Mapping[str, Target]) -> None:
+    """Check the split `name` of every source, source → split.
+
+    Raises:
+        ValueError: It is empty, holds a bad input or label, or (in training) a task has no label at all.
+    """
+    for source, split in splits.items():
+        if not len(split):
+            raise ValueError(f"data.sources.{source}: split {name!r} must have at least one row, found none")
+        try:
+            split.check({task: targets[task] for task in split.labelled})
+        except ValueError as error:
+            raise ValueError(f"data.sources.{source}: split {name!r}, {error}") from error
+    for task in targets if name == "train" else ():
+        if not any(task in split.labelled and split.labelled[task].any() for split in splits.values()):
+            raise ValueError(f"data.sources: target {task!r} must have a label on a row of split 'train', found none")
+
+
+def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
+    """`target` with the statistics of the training `splits` of all sources that carry it."""
+    return target.fitted(torch.cat([split.labels(task) for split in splits if task in split.labelled]))
+
+
+def common_input_shape(splits: Mapping[SplitName, Sequence[Split]]) -> Shape | dict[str, Shape]:
+    """Shape of one row's input.
+
+    Raises:
+        ValueError: Sources or splits disagree.
+    """
+    shapes = [_input_shape(split) for by_source in splits.values() for split in by_source]
+    for shape in shapes:
+        if shape != shapes[0]:
+            raise ValueError(f"data.sources: all inputs must have one shape, found {shapes[0]} and {shape}")
+    return shapes[0]
+
+
+def _input_shape(split: Split) -> Shape | dict[str, Shape]:
+    inputs, _ = split.__getitems__([0])
+    if isinstance(inputs, dict):
+        return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
+    return tuple(inputs.shape[1:])

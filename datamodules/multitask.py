@@ -1,0 +1,152 @@
+"""Sources in, batches of tasks out."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch.utils.data import DataLoader
+
+from datamodules.batch import MultiTaskBatch
+from datamodules.checks import check_split, common_input_shape, declared_targets, fitted_target
+from datamodules.dataset import MultiTaskDataset
+from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
+from datamodules.sources import SPLITS, Source, SplitName
+
+
+class MultiTaskDataModule(LightningDataModule):
+    """Samples the batches of several tasks from one or several sources, sharded over ranks.
+
+    Args:
+        sources: Name → where samples come from. Sources may carry different tasks, and the same task more than once.
+        sampling: How the rows of a training step are chosen: `Shared` (the default) or `PerTask`.
+        eval_batch_size: Rows a batch on each process in validation, test and prediction, which visit every row once.
+        num_workers: Processes that load batches ahead, on each rank; 0 loads them in the main process.
+        seed: Of the order of the rows; `train.py` sets it to `seed_everything`.
+
+    Attributes:
+        targets: task → what its label is, with the statistics of the training split.
+        input_shape: Shape of one row's input.
+
+    Raises:
+        ValueError: A split is empty, a task has no label, an input or a label is bad, or sources disagree.
+    """
+
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        sampling: Sampling | None = None,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sampling = sampling or Shared()
+        self.eval_batch_size = positive("eval_batch_size", eval_batch_size)
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers: must not be negative, found {num_workers}")
+        self.num_workers, self.seed = num_workers, seed
+        declared = declared_targets(sources)
+        splits = {name: [source.split(name) for source in sources.values()] for name in SPLITS}
+        for name in SPLITS:
+            check_split(name, dict(zip(sources, splits[name], strict=True)), declared)
+        self.targets = {task: fitted_target(task, target, splits["train"]) for task, target in declared.items()}
+        self.input_shape = common_input_shape(splits)
+        self.datasets = {name: MultiTaskDataset(splits[name], list(declared)) for name in SPLITS}
+
+    def setup(self, stage: str) -> None:
+        """Refuse settings of the trainer that the sampler cannot follow.
+
+        Raises:
+            ValueError: Accumulation changes under way, the sampler would be replaced, or ranks would be without rows.
+        """
+        trainer: Any = self.trainer
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+            raise ValueError(
+                "trainer.callbacks: GradientAccumulationScheduler changes the rows of a step under way; "
+                "set trainer.accumulate_grad_batches"
+            )
+        if trainer.overfit_batches:
+            raise ValueError("trainer.overfit_batches: would replace the sampler; set trainer.limit_train_batches")
+        for name, dataset in self.datasets.items():
+            if len(dataset) < trainer.world_size:
+                raise ValueError(
+                    f"trainer.devices: split {name!r} must have a row for each process, "
+                    f"found {len(dataset)} rows for {trainer.world_size} processes"
+                )
+
+    def train_batches(self) -> int:
+        """Micro-batches an epoch on each process, `trainer.limit_train_batches` applied."""
+        length = len(self._train_plan())
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        return min(length, limit) if isinstance(limit, int) else int(length * limit)
+
+    def train_dataloader(self) -> DataLoader[MultiTaskBatch]:
+        """Batches of the training split, drawn as `sampling` says."""
+        return self._loader("train", self._train_plan(), self.train_batches())
+
+    def val_dataloader(self) -> DataLoader[MultiTaskBatch]:
+        """Every row of the validation split once."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[MultiTaskBatch]:
+        """Every row of the test split once."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[MultiTaskBatch]:
+        """Every row of the test split once."""
+        return self._eval_loader("test")
+
+    def _train_plan(self) -> Plan:
+        return self.sampling.plan(self.datasets["train"].labelled, self._ranks, self.seed)
+
+    def _eval_loader(self, split: SplitName) -> DataLoader[MultiTaskBatch]:
+        labelled = self.datasets[split].labelled
+        rows = torch.arange(labelled.shape[1])
+        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, self._ranks)
+        return self._loader(split, plan, len(plan))
+
+    def _loader(self, split: SplitName, plan: Plan, length: int) -> DataLoader[MultiTaskBatch]:
+        train = split == "train"
+        sampler = DrawSampler(
+            plan,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            ranks=self._ranks,
+            accumulate=self.trainer.accumulate_grad_batches if self.trainer and train else 1,
+            length=length,
+            position=self._position if train else lambda: (0, 0),
+        )
+        return DataLoader(
+            self.datasets[split],
+            sampler=sampler,
+            batch_size=None,  # a draw is a batch already
+            collate_fn=_as_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_interrupts_to_the_main_process,
+            generator=torch.Generator().manual_seed(self.seed),  # without it, each epoch draws from the global one
+        )
+
+    @property
+    def _ranks(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def _position(self) -> tuple[int, int]:
+        """Epoch, and micro-batches of it that a resumed run has behind it."""
+        if self.trainer is None:
+            return 0, 0
+        loop: Any = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        return epochs.processed, batches.current.ready if epochs.processed < epochs.ready else 0
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

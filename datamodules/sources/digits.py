@@ -1,0 +1,72 @@
+"""Overlaid handwritten digits, the built-in dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from datamodules.sources.base import SPLITS, Source, SplitName, TensorSplit
+from datamodules.targets import Binary, Categorical, Continuous, Target
+
+SCAN, CANVAS, WHITE = 8, 12, 16.0
+
+
+class Digits(Source):
+    """Pairs of scikit-learn's 1,797 scanned digits, overlaid as in Multi-MNIST (Sabour et al. 2017).
+
+    One scan lies at the top left of a 12×12 canvas, a different one at the bottom right; where they meet, the brighter
+    pixel counts. Tasks: `left` and `right` (which digit), `sum` of the two (continuous) and `parity` (are both even or
+    both odd). The scans are split before they are paired, so that no scan is in two splits.
+
+    Args:
+        train_pairs: Samples for training.
+        val_pairs: Samples for validation.
+        test_pairs: Samples for the test.
+        seed: Which scans go into which split, and which are paired. Not the seed of the training run.
+    """
+
+    def __init__(
+        self, train_pairs: int = 20_000, val_pairs: int = 2_000, test_pairs: int = 5_000, seed: int = 0
+    ) -> None:
+        digits = tuple(str(digit) for digit in range(10))
+        self.targets: dict[str, Target] = {
+            "left": Categorical(digits),
+            "right": Categorical(digits),
+            "sum": Continuous(),
+            "parity": Binary(("different", "same")),
+        }
+        scans, digit = load_digits(return_X_y=True)
+        train, rest = train_test_split(np.arange(len(digit)), train_size=0.6, stratify=digit, random_state=seed)
+        val, test = train_test_split(rest, train_size=0.5, stratify=digit[rest], random_state=seed)
+        images = torch.from_numpy(scans / WHITE).float().view(-1, SCAN, SCAN)
+        self._splits = {}
+        for number, (name, rows, pairs) in enumerate(
+            zip(SPLITS, (train, val, test), (train_pairs, val_pairs, test_pairs), strict=True)
+        ):
+            rng = np.random.default_rng((seed, number))
+            self._splits[name] = _overlay(images[rows], torch.from_numpy(digit[rows]), pairs, rng)
+
+    def split(self, name: SplitName) -> TensorSplit:
+        """Inputs are [N, 1, 12, 12] in [0, 1]."""
+        return self._splits[name]
+
+
+def _overlay(scans: Tensor, digits: Tensor, pairs: int, rng: np.random.Generator) -> TensorSplit:
+    """Draw `pairs` ordered pairs of two different `scans` [N, 8, 8] and overlay them."""
+    left = torch.from_numpy(rng.integers(len(scans), size=pairs))
+    right = (left + torch.from_numpy(rng.integers(1, len(scans), size=pairs))) % len(scans)
+    canvas = torch.zeros(pairs, 1, CANVAS, CANVAS)
+    canvas[:, 0, :SCAN, :SCAN] = scans[left]
+    corner = canvas[:, 0, -SCAN:, -SCAN:]
+    torch.maximum(corner, scans[right], out=corner)
+    first, second = digits[left], digits[right]
+    labels = {
+        "left": first,
+        "right": second,
+        "sum": (first + second).float(),
+        "parity": ((first + second) % 2 == 0).float(),
+    }
+    return TensorSplit(canvas, labels)

@@ -1,0 +1,186 @@
+"""What a label is. How it is learned is the business of `app.tasks`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """One task's label: its values, their names or unit, and what the training split says of them."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers a head predicts for one row."""
+
+    @property
+    @abstractmethod
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of one row's label."""
+
+    @abstractmethod
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Which of `labels` [N, ...] break the rule that `rule` words: bool [N]."""
+
+    @property
+    @abstractmethod
+    def rule(self) -> str:
+        """What a label must be, in words that end an error message."""
+
+    @abstractmethod
+    def fitted(self, labels: Tensor) -> Self:
+        """This target with the statistics of the training split's `labels` [N, ...]."""
+
+
+@dataclass(frozen=True)
+class Categorical(Target):
+    """One of C classes; labels are int64 class indices [N].
+
+    Args:
+        classes: The user's own class names, in the order of the indices.
+        counts: Training rows per class, in the same order.
+    """
+
+    classes: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return len(self.classes)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A class index."""
+        return ()
+
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Indices outside the classes."""
+        return (labels < 0) | (labels >= len(self.classes)) | (labels != labels.long())
+
+    @property
+    def rule(self) -> str:
+        """The range of the indices."""
+        return f"a class index from 0 to {len(self.classes) - 1}"
+
+    def fitted(self, labels: Tensor) -> Self:
+        """With the class counts of `labels`."""
+        counts = torch.bincount(labels.long(), minlength=len(self.classes))
+        return replace(self, counts=tuple(counts.tolist()))
+
+
+@dataclass(frozen=True)
+class Binary(Target):
+    """Yes or no; labels are 0 or 1, float [N].
+
+    Args:
+        names: The user's own names of 0 and 1.
+        positives: Share of ones among the training rows.
+    """
+
+    names: tuple[str, str] = ("no", "yes")
+    positives: float = 0.5
+
+    @property
+    def outputs(self) -> int:
+        """One logit."""
+        return 1
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """One number."""
+        return ()
+
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Anything but 0 and 1."""
+        return (labels != 0) & (labels != 1)
+
+    @property
+    def rule(self) -> str:
+        """The two values."""
+        return "0 or 1"
+
+    def fitted(self, labels: Tensor) -> Self:
+        """With the share of ones in `labels`."""
+        return replace(self, positives=labels.double().mean().item())
+
+
+@dataclass(frozen=True)
+class MultiLabel(Target):
+    """Any subset of C classes; labels are 0 or 1 a class, float [N, C].
+
+    Args:
+        classes: The user's own class names, in the order of the columns.
+        positives: Share of ones among the training rows, per class.
+    """
+
+    classes: tuple[str, ...]
+    positives: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return len(self.classes)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """One number a class."""
+        return (len(self.classes),)
+
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Rows with anything but zeros and ones."""
+        return ((labels != 0) & (labels != 1)).any(dim=1)
+
+    @property
+    def rule(self) -> str:
+        """The two values."""
+        return f"{len(self.classes)} values of 0 or 1"
+
+    def fitted(self, labels: Tensor) -> Self:
+        """With the share of ones in each column of `labels`."""
+        return replace(self, positives=tuple(labels.double().mean(dim=0).tolist()))
+
+
+@dataclass(frozen=True)
+class Continuous(Target):
+    """A real number; labels are float [N], in the user's own unit.
+
+    Args:
+        unit: What the number counts or measures; None if nothing.
+        mean: Mean of the training rows.
+        std: Their standard deviation (with 1/N), or 1 if they are all equal.
+    """
+
+    unit: str | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """One number."""
+        return 1
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """One number."""
+        return ()
+
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Infinities and NaN."""
+        return ~labels.isfinite()
+
+    @property
+    def rule(self) -> str:
+        """Finiteness."""
+        return "a finite number"
+
+    def fitted(self, labels: Tensor) -> Self:
+        """With mean and standard deviation of `labels`."""
+        std, mean = torch.std_mean(labels.double(), correction=0)
+        return replace(self, mean=mean.item(), std=std.item() or 1.0)

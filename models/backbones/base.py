@@ -1,0 +1,46 @@
+"""What every backbone answers."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """A network as a chain of stages, without a classifier.
+
+    Each stage gives a feature, [B, C] (vector), [B, N, C] (tokens) or [B, C, H, W] (map), which is the next stage's
+    input. The last stage gives the embedding [B, C] that the network's own classifier would read.
+
+    The first argument of a subclass is `input_shape`, the shape of one sample without the batch dimension; it comes
+    from the data, all other arguments from the config.
+
+    Attributes:
+        channels: the C of every stage's feature.
+    """
+
+    channels: list[int]
+
+    @property
+    @abstractmethod
+    def stages(self) -> list[nn.Module]:
+        """The stages, in the order in which they are applied."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of the inputs [B, *input_shape], one a stage."""
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.
+
+        Here a group is a stage that has parameters.
+
+        Returns:
+            Group name → names of its parameters.
+        """
+        names = {id(parameter): name for name, parameter in self.named_parameters()}
+        groups = {f"stage{i}": [names[id(p)] for p in stage.parameters()] for i, stage in enumerate(self.stages)}
+        return {name: parameters for name, parameters in groups.items() if parameters}

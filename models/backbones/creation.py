@@ -1,0 +1,93 @@
+"""Creates timm networks; what cannot be created is one clear error."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import huggingface_hub
+import timm
+import torch
+from torch import Tensor
+
+
+def create(input_shape: tuple[int, ...], name: str, pretrained: bool, rates: dict[str, float]) -> Any:
+    """Create a timm network without classifier for images of this shape.
+
+    Args:
+        input_shape: shape of one image, (channels, height, width).
+        name: name of the network in timm, with or without a tag of its weights.
+        pretrained: load timm's weights from the hub.
+        rates: the dropout rates that are not zero (drop_rate, drop_path_rate).
+
+    Raises:
+        ValueError: an unknown network, a rate that it does not have, a shape that it cannot take, or weights that
+            cannot be had.
+    """
+    _check_name(name)
+    if len(input_shape) != 3:
+        raise ValueError(f"input_shape: {name} reads images (channels, height, width), found {tuple(input_shape)}")
+    if pretrained:
+        _check_hub(name)
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": input_shape[0], **rates}
+    # timm's mark of the networks that are built for one size and take it as an argument.
+    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        arguments["img_size"] = tuple(input_shape[1:])
+    try:
+        return timm.create_model(name, pretrained=pretrained, **arguments)
+    except TypeError as error:
+        raise ValueError(f"backbone.name: {name} does not take an argument that it is given ({error})") from error
+    except OSError as error:
+        raise ValueError(_unreachable(name, error)) from error
+    except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
+        raise _unsuitable(input_shape, name, error) from error
+
+
+@torch.no_grad()
+def embed(net: Any, sample: Tensor, name: str) -> Tensor:
+    """What the network's own classifier would read, [1, C], for one sample [1, C, H, W].
+
+    Raises:
+        ValueError: the network cannot take the sample, or gives no embedding.
+    """
+    try:
+        features = net.forward_features(sample)
+        pooled = net.forward_head(features, pre_logits=True)
+    except Exception as error:  # families fail in their own way on an image that is too small or indivisible
+        raise _unsuitable(tuple(sample.shape[1:]), name, error) from error
+    if not isinstance(features, Tensor) or not isinstance(pooled, Tensor) or pooled.ndim != 2:
+        raise ValueError(f"backbone.name: a network with one embedding [B, C] is needed, {name} gives another output")
+    return pooled
+
+
+def _check_name(name: str) -> None:
+    names = [*timm.list_models(), *timm.list_models(include_tags=True)]
+    if name not in names:
+        near = get_close_matches(name, names, n=5)
+        raise ValueError(f"backbone.name: timm has no network {name!r}; near: {', '.join(near) or 'none'}")
+
+
+def _check_hub(name: str) -> None:
+    """Ask the hub once: timm would repeat its request for most of a minute where there is no network."""
+    if not timm.models.is_model_pretrained(name):
+        raise ValueError(f"backbone.pretrained: timm has no weights for {name}; give a local file as backbone.weights")
+    repository = timm.models.get_pretrained_cfg_value(name, "hf_hub_id")
+    if not repository or isinstance(huggingface_hub.try_to_load_from_cache(repository, "model.safetensors"), str):
+        return  # weights elsewhere than on the hub fail at once, those at hand need no hub
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+    except Exception as error:  # the class depends on the HTTP client, which changes with huggingface_hub's version
+        raise ValueError(_unreachable(name, error)) from error
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    return (
+        f"backbone.pretrained: the weights of {name} cannot be fetched from the hub ({_line(error)}); "
+        "give a local file as backbone.weights"
+    )
+
+
+def _unsuitable(input_shape: tuple[int, ...], name: str, error: Exception) -> ValueError:
+    return ValueError(f"input_shape: {name} cannot take images of shape {tuple(input_shape)} ({_line(error)})")
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

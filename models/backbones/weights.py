@@ -1,0 +1,111 @@
+"""Pretrained weights from a local file."""
+
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from safetensors import SafetensorError
+from torch import Tensor
+
+Match = Literal["name", "order"]
+
+
+def load(net: Any, path: str, match: Match, in_chans: int) -> None:
+    """Load the weights of a file into a timm network that has no classifier; the file's own classifier is dropped.
+
+    As with timm's own weights, the first convolution is adapted to the number of channels, and position embeddings
+    to the size of the image.
+
+    Args:
+        net: a timm network.
+        path: a .safetensors, .pth, .pt or .bin file with a state dict.
+        match: "name": by name in the state dict. "order": by position in it, for a file of the same network whose
+            names are others.
+        in_chans: channels of the image.
+
+    Raises:
+        ValueError: there is no such file, it is unreadable, it needs code to be read, or it does not fit.
+    """
+    state = read(path)
+    if match == "order":
+        state = _by_order(state, net, path)
+    found = _without_classifier(state, net)
+    cfg = net.pretrained_cfg | {"state_dict": state, "num_classes": 0, "label_offset": 0}
+    try:
+        timm.models.load_pretrained(net, cfg, num_classes=0, in_chans=in_chans, filter_fn=_translate)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(_difference(found, net, path)) from error
+
+
+def read(path: str) -> dict[str, Tensor]:
+    """The state dict in a file, out of its usual wrappers (`state_dict`, `model`, `module.`); no code is run."""
+    if not Path(path).is_file():
+        raise ValueError(f"backbone.weights: an existing file is needed, found {path!r}")
+    try:
+        state = timm.models.load_state_dict(path)
+    except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, OSError, AttributeError) as error:
+        raise ValueError(_unreadable(path, error.__cause__ or error)) from error
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"backbone.weights: a file with a state dict is needed, {path!r} holds no named tensors")
+    return tensors
+
+
+def _unreadable(path: str, error: BaseException) -> str:
+    if "GLOBAL" in str(error):  # torch's word for a name that unpickling would import
+        return f"backbone.weights: {path!r} holds pickled code, which is never run: save tensors only, as .safetensors"
+    return f"backbone.weights: a file with a state dict is needed, {path!r} is none ({type(error).__name__})"
+
+
+def _translate(state: dict[str, Tensor], net: Any) -> dict[str, Tensor]:
+    # A family's translation of foreign names, and its resampling of position embeddings, is in its module.
+    family = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return _without_classifier(family(state, net) if family else state, net)
+
+
+def _without_classifier(state: dict[str, Tensor], net: Any) -> dict[str, Tensor]:
+    dropped = set(_classifier(net)) - set(net.state_dict())
+    return {name: value for name, value in state.items() if name not in dropped}
+
+
+def _classifier(net: Any) -> list[str]:
+    modules = net.pretrained_cfg["classifier"] or ()
+    modules = [modules] if isinstance(modules, str) else modules
+    return [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+
+
+def _by_order(state: dict[str, Tensor], net: Any, path: str) -> dict[str, Tensor]:
+    """The file's tensors under timm's names. If there are more than the network has, the last are the classifier's."""
+    wanted, classifier, found = [*_counted(net.state_dict())], _classifier(net), _counted(state)
+    if len(found) not in (len(wanted), len(wanted) + len(classifier)):
+        raise ValueError(
+            f"backbone.weights: match 'order' needs the {len(wanted)} tensors of {net.pretrained_cfg['architecture']}, "
+            f"or {len(classifier)} more for its classifier, {path!r} holds {len(found)}"
+        )
+    return dict(zip([*wanted, *classifier], found.values(), strict=False))
+
+
+def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without BatchNorm's counters, which older files lack."""
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def _difference(state: dict[str, Tensor], net: Any, path: str) -> str:
+    own, state = _counted(net.state_dict()), _counted(state)
+    missing = [f"{name} {list(own[name].shape)}" for name in own if name not in state]
+    unexpected = [f"{name} {list(state[name].shape)}" for name in state if name not in own]
+    reshaped = [
+        f"{name} {list(state[name].shape)} for {list(own[name].shape)}"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    parts = [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds.items() if names]
+    return f"backbone.weights: {path!r} does not fit {net.pretrained_cfg['architecture']}: {'; '.join(parts)}"
+
+
+def _first(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

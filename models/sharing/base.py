@@ -1,0 +1,44 @@
+"""What every sharing scheme answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class Sharing(nn.Module, ABC):
+    """The network below the heads: from a batch of inputs to the features of every task's rows.
+
+    The first two arguments of a subclass are `backbone`, which builds a fresh backbone at each call, and `tasks`, the
+    names of the tasks. Both are supplied by the application, all other arguments by the config.
+
+    Attributes:
+        channels: task → channels of its features, one a stage.
+    """
+
+    channels: dict[str, list[int]]
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+        """Features of each task's rows, one a stage.
+
+        Args:
+            inputs: the batch [B, ...].
+            rows: task → its rows of the batch, [B_t], sorted and unique. A task without rows is not in it.
+
+        Returns:
+            Task of `rows` → features [B_t, ...].
+        """
+
+    @abstractmethod
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the losses of several tasks reach."""
+
+    @abstractmethod
+    def task_parameters(self, task: str) -> list[nn.Parameter]:
+        """The parameters that this task's loss alone reaches. With the shared ones, a partition of all parameters."""
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """The rows of a batch [B, ...]; the batch itself where these are all of them."""
+    return x if len(rows) == len(x) else x.index_select(0, rows)

@@ -1,0 +1,6 @@
+"""Train, validate, test and predict: `python train.py fit --config configs/quickstart.yaml`."""
+
+from app.cli import main
+
+if __name__ == "__main__":
+    main()
