@@ -25,7 +25,7 @@ from app.callbacks import (
     Interruption,
     LastCheckpoint,
     PredictionWriter,
-    RandomState,
+    Resumption,
     TaskProgressBar,
 )
 from app.evaluation.report import by_task, table
@@ -54,6 +54,8 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error on one line; for an unknown option also those like it."""
+        if not self.exit_on_error:  # a part of a parser, whose error the whole one words
+            super().error(message, ex)
         text = " ".join(line.strip() for line in message.splitlines() if line.strip())
         if "unrecognized arguments" in text:
             option = text.split()[2].lstrip("-").split("=")[0]
@@ -66,10 +68,11 @@ class OneLineParser(LightningArgumentParser):
 class PolyheadCLI(LightningCLI):
     """Builds data, model and trainer from YAML and the command line, and runs a subcommand."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: list[str] | None = None) -> None:
         super().__init__(
             MultiTaskModule,
             MultiTaskDataModule,
+            args=arguments,
             parser_class=OneLineParser,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -113,6 +116,9 @@ class PolyheadCLI(LightningCLI):
             "test": ours,
             "predict": ours,
         }
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let a checkpoint's hyper-parameters win over the configuration and the command line."""
 
     def before_instantiate_classes(self) -> None:
         """Find the checkpoint; all but `fit` want one, and take the best one if none is named."""
@@ -175,7 +181,7 @@ class PolyheadCLI(LightningCLI):
         directions = self.model.stages["val"].higher_is_better()
         if monitor not in directions:
             raise ValueError(f"monitor: must be one of {', '.join(directions)}, found {monitor!r}")
-        callbacks: list[Callback] = [RandomState(), Charts(), Interruption()]
+        callbacks: list[Callback] = [Resumption(), Charts(), Interruption()]
         if patience is not None:
             callbacks.append(EarlyStopping(monitor, mode="max" if directions[monitor] else "min", patience=patience))
         if with_checkpoints:
@@ -242,8 +248,8 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.as_dict() if isinstance(value, Namespace) else value for key, value in config.items()}
 
 
-def main() -> None:
-    """Run the command line. A user's own classes are found from the folder that it is called in."""
+def main(arguments: list[str] | None = None) -> PolyheadCLI:
+    """Run the command line, or `arguments`. A user's own classes are found from the folder that it is called in."""
     sys.path.append(str(Path.cwd()))
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # epoch values are synced
-    PolyheadCLI()
+    return PolyheadCLI(arguments)

@@ -62,18 +62,17 @@ class MultiTaskModule(LightningModule):
         backbone: BackboneFactory,
         sharing: SharingFactory = HardSharing,
         head: HeadFactory = LinearHead,
-        tasks: dict[str, TaskConfig] | None = None,
+        tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
         optimizer: OptimizerFactory = torch.optim.AdamW,
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: str = "step",
     ) -> None:
         super().__init__()
-        configs = tasks or {}
-        if unknown := set(configs) - set(targets):
+        if unknown := set(tasks) - set(targets):
             raise ValueError(f"model.tasks: must be among the data's tasks {list(targets)}, found {sorted(unknown)}")
         self.tasks = ModulesByName[Task](
             {
-                name: TASKS[type(target)](name, target, configs.get(name, TaskConfig()))
+                name: TASKS[type(target)](name, target, tasks.get(name, TaskConfig()))
                 for name, target in targets.items()
             }
         )
@@ -196,7 +195,10 @@ class MultiTaskModule(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer, self.lr_scheduler)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.lr_interval}}
+        schedule = {"scheduler": scheduler, "interval": self.lr_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            schedule |= {"interval": "epoch", "monitor": "loss/val/total"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a scheduler, except one that waits for a plateau: validation does that, before a checkpoint is saved."""

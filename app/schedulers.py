@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos, pi
+from warnings import warn
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -22,7 +23,7 @@ class WarmupCosine(LRScheduler):
         total_steps: Optimizer steps S of the run; worked out from the data and the trainer if None.
 
     Raises:
-        ValueError: The warm-up is negative or as long as the run.
+        ValueError: The warm-up is negative, or the run has no end.
     """
 
     def __init__(
@@ -34,11 +35,10 @@ class WarmupCosine(LRScheduler):
     ) -> None:
         if total_steps is None:
             raise ValueError("model.lr_scheduler.total_steps: must be given for a run without end, found None")
-        if not 0 <= warmup_steps < total_steps:
-            raise ValueError(
-                f"model.lr_scheduler.warmup_steps: must be from 0 to the run's {total_steps} steps less one, "
-                f"found {warmup_steps}"
-            )
+        if warmup_steps < 0:
+            raise ValueError(f"model.lr_scheduler.warmup_steps: must not be negative, found {warmup_steps}")
+        if warmup_steps >= total_steps:  # no error: a trial of a few steps is a usual thing
+            warn(f"the run ends after {total_steps} steps, within the warm-up of {warmup_steps}", stacklevel=2)
         self.warmup_steps, self.final_factor, self.total_steps = warmup_steps, final_factor, total_steps
         super().__init__(optimizer)
 
@@ -49,5 +49,5 @@ class WarmupCosine(LRScheduler):
     def _factor(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        progress = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        progress = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
         return self.final_factor + (1 - self.final_factor) * (1 + cos(pi * progress)) / 2

@@ -22,9 +22,9 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
     targets: dict[str, Target] = {}
     for source, content in sources.items():
         for task, target in content.targets.items():
-            if not re.fullmatch(r"[\w.-]+", task):  # it names curves, `<quantity>/<stage>/<task>`
+            if not re.fullmatch(r"[\w-]+", task):  # it names curves, `<quantity>/<stage>/<task>`, and modules
                 raise ValueError(
-                    f"data.sources.{source}: a task's name must be of letters, digits, '_', '-' and '.', found {task!r}"
+                    f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
                 )
             if targets.setdefault(task, target) != target:
                 raise ValueError(

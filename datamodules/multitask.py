@@ -141,7 +141,7 @@ class MultiTaskDataModule(LightningDataModule):
             return 0, 0
         loop: Any = self.trainer.fit_loop
         epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        return epochs.processed, batches.current.ready if epochs.processed < epochs.ready else 0
+        return epochs.processed, batches.current.ready if epochs.processed < epochs.started else 0
 
 
 def _as_is(batch: Any) -> Any:

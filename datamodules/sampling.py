@@ -200,7 +200,7 @@ class DrawSampler(Sampler[Draw]):
             counts = torch.stack([feeds.sum(dim=1) for _, feeds in draws]).sum(dim=0).tolist()
             for step, (rows, feeds) in zip(window, draws, strict=True):
                 if step >= done:
-                    yield Draw(rows[part], feeds[:, part], counts)
+                    yield Draw(rows[part].contiguous(), feeds[:, part], counts)
 
 
 def positive(key: str, value: int) -> int:

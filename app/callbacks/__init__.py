@@ -5,7 +5,7 @@ from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.interruption import Interruption
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
-from app.callbacks.random_state import RandomState
+from app.callbacks.resumption import Resumption
 
 __all__ = [
     "BestCheckpoint",
@@ -13,6 +13,6 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "PredictionWriter",
-    "RandomState",
+    "Resumption",
     "TaskProgressBar",
 ]

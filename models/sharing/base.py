@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+Inputs = Tensor | dict[str, Tensor]
+
 
 class Sharing(nn.Module, ABC):
     """The network below the heads: from a batch of inputs to the features of every task's rows.
@@ -19,11 +21,11 @@ class Sharing(nn.Module, ABC):
     channels: dict[str, list[int]]
 
     @abstractmethod
-    def forward(self, inputs: Tensor, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage.
 
         Args:
-            inputs: the batch [B, ...].
+            inputs: the batch [B, ...], or one such tensor a modality.
             rows: task → its rows of the batch, [B_t], sorted and unique. A task without rows is not in it.
 
         Returns:

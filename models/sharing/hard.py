@@ -6,7 +6,7 @@ from typing import overload
 from torch import Tensor, nn
 
 from models.backbones import Backbone
-from models.sharing.base import Sharing, take
+from models.sharing.base import Inputs, Sharing, take
 
 
 class HardSharing(Sharing):
@@ -26,7 +26,7 @@ class HardSharing(Sharing):
         self.backbone = backbone()
         self.channels = dict.fromkeys(tasks, self.backbone.channels)
 
-    def forward(self, inputs: Tensor, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
         features = self.backbone(inputs)
         return {task: RowsOf(features, chosen) for task, chosen in rows.items()}

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from models.backbones import Backbone
-from models.sharing.base import Sharing, take
+from models.by_name import ModulesByName
+from models.sharing.base import Inputs, Sharing, take
 
 
 class IndependentNetworks(Sharing):
@@ -22,12 +23,12 @@ class IndependentNetworks(Sharing):
             tasks: names of the tasks.
         """
         super().__init__()
-        self.networks = nn.ModuleDict({_key(task): backbone() for task in tasks})
-        self.channels = {task: self._network(task).channels for task in tasks}
+        self.networks = ModulesByName[Backbone]({task: backbone() for task in tasks})
+        self.channels = {task: network.channels for task, network in self.networks.items()}
 
-    def forward(self, inputs: Tensor, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
-        return {task: self._network(task)(take(inputs, chosen)) for task, chosen in rows.items()}
+        return {task: self.networks[task](_take(inputs, chosen)) for task, chosen in rows.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """None."""
@@ -35,14 +36,10 @@ class IndependentNetworks(Sharing):
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """The parameters of the task's backbone."""
-        return list(self._network(task).parameters())
-
-    def _network(self, task: str) -> Backbone:
-        network = self.networks[_key(task)]
-        assert isinstance(network, Backbone)
-        return network
+        return list(self.networks[task].parameters())
 
 
-def _key(task: str) -> str:
-    """A module name that is no attribute's and has no dot. The task is in it: a reordered config finds its weights."""
-    return "task_" + task.replace("%", "%25").replace(".", "%2E")
+def _take(inputs: Inputs, rows: Tensor) -> Inputs:
+    if isinstance(inputs, dict):
+        return {modality: take(x, rows) for modality, x in inputs.items()}
+    return take(inputs, rows)

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM end a run after the current step, saved and resumable."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, Train, scalars
+
+DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+
+
+def last(tmp_path: Path, name: str) -> dict:
+    return torch.load(tmp_path / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, DDP)], ids=["SIGINT", "SIGTERM on one rank of two"]
+)
+def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number: int, options: list[str]) -> None:
+    fit = ["fit", "--config", str(SMALL), "--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2",
+           *options]  # fmt: skip
+    train(*fit, "--name", "whole")
+    when = [f"--trainer.callbacks.{key}={value}" for key, value in (("epoch", 1), ("batch", 4), ("number", int(number)))]
+    done = train(
+        *fit, "--name", "stopped", "--trainer.callbacks+=spies.SignalAt", *when,
+        f"--trainer.callbacks.rank={len(options) and 1}", code=130,
+    )  # fmt: skip
+    folder = tmp_path / "runs/stopped/version_0"
+    assert not (folder / "results.json").exists()
+    assert "Stopped after step" in done.stdout + done.stderr
+    an_epoch = last(tmp_path, "whole")["global_step"] // 4
+    assert last(tmp_path, "stopped")["global_step"] == an_epoch + 3  # the step that micro-batch 4 is in has ended
+
+    train(*fit, "--name", "stopped", "--ckpt_path", "last")
+    for name, value in last(tmp_path, "whole")["state_dict"].items():
+        assert torch.equal(value, last(tmp_path, "stopped")["state_dict"][name]), name
+    assert scalars(folder)["loss/val/total"][-1] == scalars(tmp_path / "runs/whole/version_0")["loss/val/total"][-1]

@@ -1,0 +1,57 @@
+"""N ranks or k micro-batches end where one process with one large batch ends, bit for bit equal among themselves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, Train, steps
+from torch import Tensor
+
+EXACT = [
+    "fit", "--config", str(SMALL), "--data.sources", "{partial: {class_path: partial.PartialDigits}}",
+    "--trainer.precision", "64-true", "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1",
+    "--model.optimizer.momentum", "0.9", "--model.backbone.init_args.dropout", "0", "--trainer.max_epochs", "2",
+    "--trainer.gradient_clip_val", "1.0", "--trainer.limit_val_batches", "0",
+    "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.parameters", "true", "--trainer.callbacks.folder",
+]  # fmt: skip
+PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.steps_per_epoch", "6"]
+
+
+def run(train: Train, folder: Path, ranks: int, batch: int, accumulate: int, *options: str) -> list[Tensor]:
+    """Parameters after every micro-batch, [steps, P], for each rank."""
+    folder.mkdir()
+    several = ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"] if ranks > 1 else []
+    batches = ["--data.sampling.batch_size", str(batch), "--trainer.accumulate_grad_batches", str(accumulate)]
+    train(*EXACT, str(folder), *options, *several, *batches)
+    return [torch.load(folder / f"parameters-{rank}.pt") for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(
+    "options", [[], PER_TASK, ["--model.sharing", "IndependentNetworks"]], ids=["shared", "per_task", "independent"]
+)
+def test_ranks_and_micro_batches_equal_one_large_batch(train: Train, tmp_path: Path, options: list[str]) -> None:
+    (whole,) = run(train, tmp_path / "whole", 1, 24, 1, *options)
+    assert (whole[0] - whole[-1]).abs().max() > 1e-3
+    for ranks, batch, accumulate in [(2, 12, 1), (3, 8, 1), (1, 8, 3), (2, 4, 3)]:
+        if accumulate > 1 and options == PER_TASK:
+            continue  # an epoch is a number of micro-batches there, so the windows would be others
+        parts = run(train, tmp_path / f"{ranks}x{batch}x{accumulate}", ranks, batch, accumulate, *options)
+        for part in parts:
+            assert torch.equal(part, parts[0])
+            assert (part[-1] - whole[-1]).abs().max() <= 1e-9, (ranks, batch, accumulate)
+
+
+def test_one_epoch_of_two_ranks_visits_every_row_once(train: Train, tmp_path: Path) -> None:
+    train("fit", "--config", str(SMALL), "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers",
+          "1", "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.parameters", "true",
+          "--trainer.callbacks.folder", str(tmp_path), "--trainer.max_epochs", "2", "--model.backbone", "TimmBackbone",
+          "--model.backbone.name", "resnet10t")  # fmt: skip
+    for epoch in range(2):
+        rows = [
+            row for rank in range(2) for line in steps(tmp_path, rank) if line["epoch"] == epoch for row in line["rows"]
+        ]
+        assert sorted(rows) == list(range(250))
+    first, second = (torch.load(tmp_path / f"parameters-{rank}.pt") for rank in range(2))
+    assert torch.equal(first, second)  # running statistics included
+    orders = [[line["rows"] for line in steps(tmp_path) if line["epoch"] == epoch] for epoch in range(2)]
+    assert orders[0] != orders[1]

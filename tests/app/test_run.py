@@ -1,0 +1,164 @@
+"""What a run leaves behind, read back from its files."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL, scalars, steps
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+FIT = [
+    "fit", "--config", str(SMALL), "--model.tasks.sum.weight", "0.5", "--model.tasks.parity.auxiliary", "true",
+    "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.folder", ".",
+]  # fmt: skip
+TASKS = ["left", "right", "sum", "parity"]
+
+
+@pytest.fixture
+def folder(train_here: Callable, tmp_path: Path, finished_run: Path) -> Path:
+    """A finished run of `FIT`, in the current folder."""
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "runs/small/version_0"
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from conftest import ROOT, main
+
+    where = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        patch.syspath_prepend(str(ROOT / "tests"))
+        patch.setattr("sys.argv", ["train.py"])
+        main(FIT)
+    return where
+
+
+def test_curves_are_named_after_quantity_stage_and_task(folder: Path) -> None:
+    expected = {f"loss/{stage}/{task}" for stage in ("train", "step", "val", "test") for task in TASKS}
+    expected |= {f"loss/{stage}/total" for stage in ("train", "val", "test")}
+    for stage in ("train", "val", "test"):
+        expected |= {f"accuracy/{stage}/{task}" for task in ("left", "right", "parity")}
+        expected |= {f"mae/{stage}/sum", f"rmse/{stage}/sum", f"f1/{stage}/parity"}
+    expected |= {f"lr/step/{group}" for group in ("shared", *TASKS)} | {"epoch"}
+    assert set(scalars(folder)) - {f"hparams/{name}" for name in expected} == expected
+
+
+def test_epoch_mean_is_the_mean_over_the_rows_of_its_steps(folder: Path) -> None:
+    logged = scalars(folder)
+    lines = steps(folder.parents[2])
+    for task in TASKS:
+        values = [value for _, value in logged[f"loss/step/{task}"]]
+        for epoch, (_, mean) in enumerate(logged[f"loss/train/{task}"]):
+            mine = [(line["counts"][task], v) for line, v in zip(lines, values, strict=True) if line["epoch"] == epoch]
+            assert mean == pytest.approx(sum(n * v for n, v in mine) / sum(n for n, _ in mine), rel=1e-5)
+
+
+def test_total_is_weighted_and_leaves_auxiliary_tasks_out(folder: Path) -> None:
+    logged = {name: [value for _, value in points] for name, points in scalars(folder).items()}
+    for left, right, total_sum, total in zip(
+        *(logged[f"loss/val/{name}"] for name in ("left", "right", "sum", "total")), strict=True
+    ):
+        assert total == pytest.approx(left + right + 0.5 * total_sum, rel=1e-5)
+
+
+def test_layout_has_one_chart_a_quantity_and_one_line_a_task(folder: Path) -> None:
+    (first, *_) = sorted(folder.glob("events*"))
+    events = EventAccumulator(str(first), size_guidance={"tensors": 0}).Reload()
+    layout = Layout()
+    layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert charts["accuracy/val"] == [f"accuracy/val/{task}" for task in ("left", "right", "parity")]
+    assert charts["loss/train"] == [f"loss/train/{task}" for task in [*TASKS, "total"]]
+    assert charts["mae/val"] == ["mae/val/sum"]
+
+
+def test_hyper_parameters_are_logged_with_the_final_metrics(folder: Path) -> None:
+    found = set()
+    for file in folder.glob("events*"):
+        tags = EventAccumulator(str(file)).Reload().summary_metadata
+        found |= {tag for tag in tags if tag.startswith("_hparams_")}
+    assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= found
+
+
+def test_best_checkpoint_is_tested_and_its_figures_written(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    logged = scalars(folder)
+    assert list(results) == ["tasks", "step", "checkpoint", "seed"]
+    assert {task: list(metrics) for task, metrics in results["tasks"].items()} == {
+        "left": ["loss", "accuracy"],
+        "right": ["loss", "accuracy"],
+        "sum": ["loss", "mae", "rmse"],
+        "parity": ["loss", "accuracy", "f1"],
+    }
+    for task, metrics in results["tasks"].items():
+        for quantity, value in metrics.items():
+            assert value == pytest.approx(logged[f"{quantity}/test/{task}"][-1][1], rel=1e-6)
+    assert results["seed"] == 0
+    best_step, _ = min(logged["loss/val/total"], key=lambda point: point[1])
+    checkpoint = torch.load(folder / results["checkpoint"], weights_only=True)
+    assert results["step"] == checkpoint["global_step"] == best_step + 1
+
+
+def test_config_echo_repeats_the_run(folder: Path, train_here: Callable) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["tasks"]["sum"]["weight"] == 0.5
+    train_here("fit", "--config", str(folder / "config.yaml"), "--name", "again")
+    again = json.loads((folder.parents[1] / "again/version_0/results.json").read_text())
+    assert again == json.loads((folder / "results.json").read_text())
+
+
+def test_test_of_the_best_checkpoint_prints_the_same_table(
+    folder: Path, train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    train_here("test", *FIT[1:7])
+    table = capfd.readouterr().out
+    results = json.loads((folder / "results.json").read_text())
+    for metrics in results["tasks"].values():
+        for value in metrics.values():
+            assert f"{value:.4f}" in table
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+
+
+def test_predictions_are_in_the_users_own_labels(folder: Path, train_here: Callable) -> None:
+    train_here("predict", *FIT[1:7], "--ckpt_path", "best")
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == [str(number) for number in range(64)]
+    assert {row["parity"] for row in rows} <= {"same", "different"}
+    assert {row["left"] for row in rows} <= set("0123456789")
+    assert all(-5 < float(row["sum"]) < 25 for row in rows)
+    assert all(0 <= float(row["parity_probability_same"]) <= 1 for row in rows)
+
+
+def test_configuration_wins_over_the_checkpoint(
+    folder: Path, train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train_here("test", *FIT[1:7], "--model.backbone.init_args.features", "32")
+    assert stopped.value.code == 2
+    assert "(16,) instead of (32,)" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def test_several_configs_merge_their_tasks(train_here: Callable, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("model: {tasks: {left: {weight: 2.0}, right: {weight: 3.0}}}")
+    (tmp_path / "two.yaml").write_text("model: {tasks: {left: {auxiliary: true}}}\ntrainer: {fast_dev_run: 1}")
+    cli = train_here("fit", "--config", str(SMALL), "--config", "one.yaml", "--config", "two.yaml")
+    found = {name: (task.config.weight, task.config.auxiliary) for name, task in cli.model.tasks.items()}
+    assert found == {"left": (2.0, True), "right": (3.0, False), "sum": (1.0, False), "parity": (1.0, False)}
+
+
+def test_early_stopping_and_another_monitor(train_here: Callable, tmp_path: Path) -> None:
+    cli = train_here(
+        "fit", "--config", str(SMALL), "--monitor", "accuracy/val/left", "--patience", "1", "--model.optimizer.lr", "0",
+        "--model.lr_scheduler", "null",
+    )  # fmt: skip
+    assert cli.trainer.current_epoch == 2  # the first validation, and one that is no better
+    best = cli.trainer.checkpoint_callback
+    assert (best.monitor, best.mode) == ("accuracy/val/left", "max")

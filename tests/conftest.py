@@ -1,0 +1,64 @@
+"""Runs of the real command line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from app.cli import PolyheadCLI, main
+
+torch.set_num_threads(1)  # the networks are tiny, and two runs share two cores
+
+ROOT = Path(__file__).parents[1]
+SMALL = ROOT / "tests" / "small.yaml"
+
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """`train.py` in a process of its own, called from a folder outside the repository, as a user would."""
+
+    def run(*arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert code is None or done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PolyheadCLI]:
+    """The same in this process, for speed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "tests")])
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    return lambda *arguments: main(list(arguments))
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag → (step, value) of every point in a run's event files, read back."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            points.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
+    return points
+
+
+def steps(folder: Path, rank: int = 0) -> list[dict]:
+    """What `spies.RecordSteps` wrote."""
+    return [json.loads(line) for line in (folder / f"steps-{rank}.jsonl").read_text().splitlines()]
