@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -10,9 +9,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -30,39 +29,12 @@ from app.callbacks import (
 )
 from app.evaluation.report import by_task, table
 from app.module import MultiTaskModule
+from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
+from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.multitask import MultiTaskDataModule
 
 REPORTED = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
-MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
-
-
-class MergingConfigFile(ActionConfigFile):
-    """A `--config` that adds its sources and tasks to those of the files before it."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Parse the file into `namespace`."""
-        before = {key: namespace.get(key) for key in MERGED}
-        super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
-        for key, earlier in before.items():
-            if isinstance(earlier, dict) and isinstance(namespace.get(key), dict):
-                namespace[key] = {**earlier, **namespace[key]}
-
-
-class OneLineParser(LightningArgumentParser):
-    """Says what is wrong in one last line, and exits with 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error on one line; for an unknown option also those like it."""
-        if not self.exit_on_error:  # a part of a parser, whose error the whole one words
-            super().error(message, ex)
-        text = " ".join(line.strip() for line in message.splitlines() if line.strip())
-        if "unrecognized arguments" in text:
-            option = text.split()[2].lstrip("-").split("=")[0]
-            known = [action.dest for action in self._actions]
-            near = difflib.get_close_matches(option, known, n=3)
-            text += f"; near it: {', '.join(near)}" if near else ""
-        self.exit(2, f"error: {text}\n")
 
 
 class PolyheadCLI(LightningCLI):
@@ -102,6 +74,13 @@ class PolyheadCLI(LightningCLI):
             default=None,
             help="Stop after so many validations in which `monitor` got no better; null trains to the end.",
         )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="A checkpoint's file, or `best` or `last`: the newest under runs/<name>/. `fit` goes on from it in "
+            "its folder; the other subcommands read its weights, `best` if none is named.",
+        )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_integer_seed)
         parser.link_arguments("data.targets", "model.targets", apply_on="instantiate")
         parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
@@ -109,7 +88,7 @@ class PolyheadCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Subcommands, and the arguments of the trainer's methods that are not for the user."""
-        ours = {"model", "datamodule", "dataloaders", "weights_only", "verbose", "return_predictions"}
+        ours = {"model", "datamodule", "dataloaders", "ckpt_path", "weights_only", "verbose", "return_predictions"}
         return {
             "fit": ours | {"train_dataloaders", "val_dataloaders"},
             "validate": ours,
@@ -125,7 +104,6 @@ class PolyheadCLI(LightningCLI):
         with self._refusing():
             which = self._option("ckpt_path") or (None if self.subcommand == "fit" else "best")
             self.checkpoint = find_checkpoint(which, self._option("name")) if which else None
-            self.config[self.subcommand].ckpt_path = self.checkpoint and str(self.checkpoint)
 
     def instantiate_classes(self) -> None:
         """Build everything; what the user got wrong in the configuration, the data or the checkpoint ends here."""
@@ -153,7 +131,7 @@ class PolyheadCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train; then test the best checkpoint, print its figures and write them to `results.json`."""
         with self._refusing():
-            self.trainer.fit(**kwargs, weights_only=True)
+            self.trainer.fit(**kwargs, **self._weights)
         best = [each.best_model_path for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
         checkpoint = Path(best[0]) if best and best[0] else None
         tested = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": checkpoint}
@@ -163,17 +141,17 @@ class PolyheadCLI(LightningCLI):
     def validate(self, **kwargs: Any) -> None:
         """Print the validation split's figures."""
         with self._refusing():
-            self._report("val", self.trainer.validate(**kwargs, verbose=False, weights_only=True))
+            self._report("val", self.trainer.validate(**kwargs, **self._weights, verbose=False))
 
     def test(self, **kwargs: Any) -> None:
         """Print the test split's figures."""
         with self._refusing():
-            self._report("test", self.trainer.test(**kwargs, verbose=False, weights_only=True))
+            self._report("test", self.trainer.test(**kwargs, **self._weights, verbose=False))
 
     def predict(self, **kwargs: Any) -> None:
         """Write `predictions.csv` into the run's folder."""
         with self._refusing():
-            self.trainer.predict(**kwargs, return_predictions=False, weights_only=True)
+            self.trainer.predict(**kwargs, **self._weights, return_predictions=False)
 
     def _run_callbacks(self, with_checkpoints: bool) -> list[Callback]:
         """What every run shows and saves."""
@@ -217,6 +195,10 @@ class PolyheadCLI(LightningCLI):
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(_plain(chosen), metrics=dict(values))
                 logger.save()
+
+    @property
+    def _weights(self) -> dict[str, Any]:
+        return {"ckpt_path": self.checkpoint, "weights_only": True}
 
     def _folder(self) -> Path | None:
         return run_folder(self.checkpoint) if self.checkpoint else None

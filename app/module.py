@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -65,16 +65,13 @@ class MultiTaskModule(LightningModule):
         tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
         optimizer: OptimizerFactory = torch.optim.AdamW,
         lr_scheduler: SchedulerFactory | None = None,
-        lr_interval: str = "step",
+        lr_interval: Literal["step", "epoch"] = "step",
     ) -> None:
         super().__init__()
         if unknown := set(tasks) - set(targets):
             raise ValueError(f"model.tasks: must be among the data's tasks {list(targets)}, found {sorted(unknown)}")
         self.tasks = ModulesByName[Task](
-            {
-                name: TASKS[type(target)](name, target, tasks.get(name, TaskConfig()))
-                for name, target in targets.items()
-            }
+            {name: TASKS[type(target)](name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )
         self.sharing = sharing(partial(backbone, input_shape), list(targets))
         self.heads = ModulesByName[Head](
@@ -195,7 +192,7 @@ class MultiTaskModule(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer, self.lr_scheduler)
-        schedule = {"scheduler": scheduler, "interval": self.lr_interval}
+        schedule: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             schedule |= {"interval": "epoch", "monitor": "loss/val/total"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import cos, pi
+from typing import Any
 from warnings import warn
 
 from torch import Tensor
@@ -45,6 +46,10 @@ class WarmupCosine(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """The rate of each parameter group."""
         return [rate * self._factor(self.last_epoch) for rate in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step alone: in a resumed run the configuration says how long it is."""
+        return {"last_epoch": self.last_epoch, "_last_lr": self._last_lr, "_step_count": self._step_count}
 
     def _factor(self, step: int) -> float:
         if step < self.warmup_steps:

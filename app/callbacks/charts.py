@@ -25,8 +25,9 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[object]]]:
     """Quantity → chart → ["Multiline", the tags of its lines]."""
     charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
-        quantity, stage, _ = tag.split("/")
-        charts[quantity][f"{quantity}/{stage}"].append(tag)
+        quantity, stage, task = tag.split("/")
+        if task in module.tasks:
+            charts[quantity][f"{quantity}/{stage}"].append(tag)
     return {
         quantity: {title: ["Multiline", tags] for title, tags in chart.items()} for quantity, chart in charts.items()
     }

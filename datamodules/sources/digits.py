@@ -39,7 +39,7 @@ class Digits(Source):
             "parity": Binary(("different", "same")),
         }
         scans, digit = load_digits(return_X_y=True)
-        train, rest = train_test_split(np.arange(len(digit)), train_size=0.6, stratify=digit, random_state=seed)
+        train, rest = train_test_split(np.arange(len(digit)), train_size=0.7, stratify=digit, random_state=seed)
         val, test = train_test_split(rest, train_size=0.5, stratify=digit[rest], random_state=seed)
         images = torch.from_numpy(scans / WHITE).float().view(-1, SCAN, SCAN)
         self._splits = {}

@@ -21,7 +21,9 @@ def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number:
     fit = ["fit", "--config", str(SMALL), "--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2",
            *options]  # fmt: skip
     train(*fit, "--name", "whole")
-    when = [f"--trainer.callbacks.{key}={value}" for key, value in (("epoch", 1), ("batch", 4), ("number", int(number)))]
+    when = [
+        f"--trainer.callbacks.{key}={value}" for key, value in (("epoch", 1), ("batch", 4), ("number", int(number)))
+    ]
     done = train(
         *fit, "--name", "stopped", "--trainer.callbacks+=spies.SignalAt", *when,
         f"--trainer.callbacks.rank={len(options) and 1}", code=130,

@@ -98,8 +98,8 @@ def test_weights_that_do_not_fit(train_here: Callable, tmp_path: Path, capfd: py
 
 
 def test_pretrained_without_network(train: Train) -> None:
-    done = train("fit", "--config", str(SMALL), *TIMM, "--model.backbone.name", "resnet18", "--model.backbone.pretrained",
-                 "true", code=2)  # fmt: skip
+    resnet = [*TIMM, "--model.backbone.name", "resnet18", "--model.backbone.pretrained", "true"]
+    done = train("fit", "--config", str(SMALL), *resnet, code=2)
     assert "backbone.pretrained" in last_line(done.stderr)
     assert "resnet18" in last_line(done.stderr)
 

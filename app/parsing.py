@@ -1,0 +1,39 @@
+"""How the command line reads YAML, and what it says of a mistake."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from lightning.pytorch.cli import LightningArgumentParser
+
+MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
+
+
+class MergingConfigFile(ActionConfigFile):
+    """A `--config` that adds its sources and tasks to those of the files before it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Parse the file into `namespace`."""
+        before = {key: namespace.get(key) for key in MERGED}
+        super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
+        for key, earlier in before.items():
+            if isinstance(earlier, dict) and isinstance(namespace.get(key), dict):
+                namespace[key] = {**earlier, **namespace[key]}
+
+
+class OneLineParser(LightningArgumentParser):
+    """Says what is wrong in one last line, and exits with 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the error on one line; for an unknown option also those like it."""
+        if not self.exit_on_error:  # a part of a parser, whose error the whole one words
+            super().error(message, ex)
+        text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+        if "unrecognized arguments" in text:
+            option = text.split()[2].lstrip("-").split("=")[0]
+            known = [action.dest for action in self._actions]
+            near = difflib.get_close_matches(option, known, n=3)
+            text += f"; near it: {', '.join(near)}" if near else ""
+        self.exit(2, f"error: {text}\n")
