@@ -174,7 +174,7 @@ class MultiTaskModule(LightningModule):
         if self.trainer.sanity_checking:
             return
         self.log_dict(values)
-        for config in self.trainer.lr_scheduler_configs if self.trainer.training else []:
+        for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
                 config.scheduler.step(values["loss/val/total"].item())
 

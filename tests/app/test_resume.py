@@ -17,11 +17,20 @@ def last(folder: Path) -> dict:
         [],
         ["--data.num_workers", "2"],
         ["--trainer.max_steps", "30", "--trainer.accumulate_grad_batches", "3"],
-        ["--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience", "0"],
+        [
+            "--model.lr_scheduler",
+            "torch.optim.lr_scheduler.ReduceLROnPlateau",
+            "--model.lr_scheduler.patience",
+            "0",
+            "--model.lr_scheduler.threshold",
+            "0.5",
+        ],
     ],
     ids=["plain", "workers", "max_steps", "plateau"],
 )
-def test_killed_run_ends_like_an_uninterrupted_one(train: Train, tmp_path: Path, options: list[str]) -> None:
+def test_killed_run_ends_like_an_uninterrupted_one(
+    train: Train, tmp_path: Path, options: list[str], request: pytest.FixtureRequest
+) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     fit = ["fit", "--config", str(SMALL), *options]
@@ -38,6 +47,8 @@ def test_killed_run_ends_like_an_uninterrupted_one(train: Train, tmp_path: Path,
     for name, value in expected["state_dict"].items():
         assert torch.equal(value, found["state_dict"][name]), name
     assert steps(tmp_path / "killed") == [line for line in steps(tmp_path / "whole") if line["epoch"] >= 2]
+    if "plateau" in request.node.name:
+        assert len({rate for _, rate in scalars(whole)["lr/step/shared"]}) > 2  # it fell, before the kill and after it
     resumed_at = 1 + max(step for step, _ in scalars(killed)["loss/val/left"][:2])
     logged = scalars(killed)
     for tag, points in scalars(whole).items():
