@@ -32,9 +32,9 @@ class MeanLosses(Metric):
         self.total += sums
         self.rows += rows
 
-    def compute(self) -> Tensor:
-        """Mean losses [T]; NaN for a task without rows."""
-        return self.total / self.rows
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean losses [T], and how many rows each is of, [T]."""
+        return self.total / self.rows, self.rows
 
 
 class StageMetrics(nn.Module):
@@ -71,7 +71,8 @@ class StageMetrics(nn.Module):
 
         `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out.
         """
-        losses = {name: loss for name, loss in zip(self.names, self.losses.compute(), strict=True) if not loss.isnan()}
+        measured = zip(self.names, *self.losses.compute(), strict=True)
+        losses = {name: loss for name, loss, rows in measured if rows}  # a NaN of a run gone wrong is to be seen
         values = {f"loss/{self.stage}/{name}": loss for name, loss in losses.items()}
         main = [weight * losses[name] for name, weight in self.weights.items() if name in losses]
         values[f"loss/{self.stage}/total"] = torch.stack(main).sum() if main else torch.tensor(torch.nan)

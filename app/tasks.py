@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -115,11 +116,17 @@ class Task(nn.Module, ABC):
             raise ValueError(f"{key}.label_smoothing: must be in [0, 1), found {self.config.label_smoothing}")
         for option in ("label_smoothing", "class_weights", "pos_weight"):
             value = getattr(self.config, option)
-            if value and option not in self.options:
+            given = value != getattr(TaskConfig, option)
+            if given and option not in self.options:
                 kind = type(self.target).__name__
                 raise ValueError(f"{key}.{option}: is not for a target of kind {kind}, found {value}")
-            if value and self.config.loss is not None:
+            if given and self.config.loss is not None:
                 raise ValueError(f"{key}.{option}: belongs to the default loss, but {key}.loss is given, found {value}")
+        for metric in self.config.metrics or {}:
+            if metric == "loss" or not re.fullmatch(r"[\w-]+", metric):  # it names curves, beside those of the loss
+                raise ValueError(
+                    f"{key}.metrics: a name must be of letters, digits, '_' and '-', and not 'loss', found {metric!r}"
+                )
         if getattr(self.config.loss, "reduction", "none") != "none":
             assert self.config.loss is not None
             raise ValueError(f"{key}.loss: reduction must be 'none', found {self.config.loss.reduction!r}")
@@ -129,7 +136,7 @@ class Task(nn.Module, ABC):
         if len(values) != size or min(values) < 0:
             key = f"model.tasks.{self.name}.{option}"
             raise ValueError(f"{key}: must be {size} numbers that are not negative, found {values}")
-        return torch.tensor(values)
+        return torch.tensor(values, dtype=torch.get_default_dtype())
 
 
 class CategoricalTask(Task):
@@ -148,6 +155,10 @@ class CategoricalTask(Task):
         """Share of rows whose largest output is the label's."""
         classes = len(self.target.classes)
         return {"accuracy": MulticlassAccuracy(num_classes=classes, average="micro", validate_args=False)}
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """One loss a row, of labels of any integer type."""
+        return super().losses(outputs, labels.long())
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B, C]."""
@@ -187,7 +198,7 @@ class BinaryTask(Task):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the logits [B, 1]."""
-        return super().losses(outputs.squeeze(1), labels)
+        return super().losses(outputs.squeeze(1), labels.to(outputs.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B]."""
@@ -219,6 +230,10 @@ class MultiLabelTask(Task):
             "accuracy": MultilabelAccuracy(num_labels=labels, average="micro", validate_args=False),
             "f1": MultilabelF1Score(num_labels=labels, average="macro", validate_args=False),
         }
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """One loss a row, of labels of any type."""
+        return super().losses(outputs, labels.to(outputs.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B, C]."""
@@ -261,11 +276,12 @@ class ContinuousTask(Task):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the standardised labels."""
-        return super().losses(outputs.squeeze(1), ((labels - self.mean) / self.std).to(outputs.dtype))
+        values = _at_least_float32(outputs.squeeze(1))
+        return super().losses(values, ((labels - self.mean) / self.std).to(values.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Values [B] in the user's unit."""
-        return outputs.squeeze(1) * self.std + self.mean
+        return _at_least_float32(outputs.squeeze(1)) * self.std + self.mean
 
     def metric_labels(self, labels: Tensor) -> Tensor:
         """As they are."""
@@ -283,6 +299,11 @@ TASKS: Mapping[type[Target], type[Task]] = {
     MultiLabel: MultiLabelTask,
     Continuous: ContinuousTask,
 }
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Half precision tells few numbers of the user's unit apart: of 2000 and 2007, bfloat16 makes one."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _pos_weight(task: Task, weight: Literal["balanced"] | float | list[float], positives: list[float]) -> Tensor:

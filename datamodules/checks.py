@@ -26,6 +26,10 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
                 raise ValueError(
                     f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
                 )
+            if task == "total":
+                raise ValueError(
+                    f"data.sources.{source}: a task's name must not be 'total', which names the sum, found {task!r}"
+                )
             if targets.setdefault(task, target) != target:
                 raise ValueError(
                     f"data.sources.{source}: target {task!r} must be what another source says it is, "
@@ -40,11 +44,16 @@ def check_split(name: SplitName, splits: Mapping[str, Split], targets: Mapping[s
     """Check the split `name` of every source, source → split.
 
     Raises:
-        ValueError: It is empty, holds a bad input or label, or (in training) a task has no label at all.
+        ValueError: It is empty, holds a bad input or label or one of an unknown task, or (in training) a task has no
+            label at all.
     """
     for source, split in splits.items():
         if not len(split):
             raise ValueError(f"data.sources.{source}: split {name!r} must have at least one row, found none")
+        if unknown := sorted(set(split.labelled) - set(targets)):
+            raise ValueError(
+                f"data.sources.{source}: labels of split {name!r} must be of the tasks {list(targets)}, found {unknown}"
+            )
         try:
             split.check({task: targets[task] for task in split.labelled})
         except ValueError as error:

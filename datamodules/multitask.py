@@ -64,6 +64,8 @@ class MultiTaskDataModule(LightningDataModule):
             ValueError: Accumulation changes under way, the sampler would be replaced, or ranks would be without rows.
         """
         trainer: Any = self.trainer
+        if trainer is None:
+            return
         if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
             raise ValueError(
                 "trainer.callbacks: GradientAccumulationScheduler changes the rows of a step under way; "
@@ -71,11 +73,13 @@ class MultiTaskDataModule(LightningDataModule):
             )
         if trainer.overfit_batches:
             raise ValueError("trainer.overfit_batches: would replace the sampler; set trainer.limit_train_batches")
-        for name, dataset in self.datasets.items():
-            if len(dataset) < trainer.world_size:
+        rows = {name: len(dataset) for name, dataset in self.datasets.items()}
+        rows["train"] = int(self.datasets["train"].labelled.any(dim=0).sum())  # others are not visited in training
+        for name, number in rows.items():
+            if number < trainer.world_size:
                 raise ValueError(
                     f"trainer.devices: split {name!r} must have a row for each process, "
-                    f"found {len(dataset)} rows for {trainer.world_size} processes"
+                    f"found {number} rows for {trainer.world_size} processes"
                 )
 
     def train_batches(self) -> int:

@@ -184,8 +184,8 @@ class DrawSampler(Sampler[Draw]):
         self.length, self.position = length, position
 
     def __len__(self) -> int:
-        """Micro-batches in an epoch."""
-        return self.length
+        """Micro-batches of the plan: the trainer applies `limit_train_batches` to it, and comes to `length`."""
+        return len(self.plan)
 
     def __iter__(self) -> Iterator[Draw]:
         """What is left of the epoch."""

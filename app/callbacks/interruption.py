@@ -51,5 +51,7 @@ class Interruption(Callback):
         signal.signal(number, signal.default_int_handler)
 
     def _any_rank_asked(self, trainer: Trainer) -> bool:
+        if trainer.world_size == 1:  # without reading the device
+            return self.asked
         asked = torch.tensor(float(self.asked), device=trainer.strategy.root_device)
         return bool(trainer.strategy.reduce(asked, reduce_op="sum").item())

@@ -11,7 +11,7 @@ def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, floa
     """Regroup curves.
 
     Args:
-        values: `<quantity>/<stage>/<task>` → value.
+        values: `<quantity>/<stage>/<task>` → value; what has another name is left out.
         stage: Which stage's are wanted.
 
     Returns:
@@ -19,9 +19,9 @@ def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, floa
     """
     tasks: dict[str, dict[str, float]] = {}
     for name, value in values.items():
-        quantity, of, task = name.split("/")
-        if of == stage and task != "total":
-            tasks.setdefault(task, {})[quantity] = value
+        match name.split("/"):
+            case quantity, of, task if of == stage and task != "total":
+                tasks.setdefault(task, {})[quantity] = value
     return tasks
 
 

@@ -84,16 +84,24 @@ class TensorSplit(Split):
         return self._labels[task][self.labelled[task]]
 
     def check(self, targets: dict[str, Target]) -> None:
-        """Refuse inputs that are not finite and labels that break their target's rule."""
+        """Refuse inputs that are not finite, labels that break their target's rule, and tensors that do not match."""
         for x in self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]:
-            bad = ~x.flatten(1).isfinite().all(dim=1)
+            if len(x) != len(self):
+                raise ValueError(f"inputs of all modalities must have {len(self)} rows, found {len(x)}")
+            bad = ~x.reshape(len(x), -1).isfinite().all(dim=1)
             if bad.any():
                 raise ValueError(f"row {int(bad.nonzero()[0])}: an input must be finite, found NaN or infinity")
         for task, labels in self._labels.items():
             shape = (len(self), *targets[task].label_shape)
             if labels.shape != shape:
                 raise ValueError(f"target {task!r}: labels must have the shape {shape}, found {tuple(labels.shape)}")
-            bad = targets[task].invalid(labels) & self.labelled[task]
+            mask = self.labelled[task]
+            if mask.dtype != torch.bool or mask.shape != (len(self),):
+                raise ValueError(
+                    f"target {task!r}: `labelled` must be bool of the shape {(len(self),)}, "
+                    f"found {mask.dtype} of {tuple(mask.shape)}"
+                )
+            bad = targets[task].invalid(labels) & mask
             if bad.any():
                 row = int(bad.nonzero()[0])
                 found = labels[row].tolist()
