@@ -302,7 +302,7 @@ TASKS: Mapping[type[Target], type[Task]] = {
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
-    """Half precision tells few numbers of the user's unit apart: of 2000 and 2007, bfloat16 makes one."""
+    """Half precision tells few numbers of the user's unit apart: of 2000 and 2003, bfloat16 makes one."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

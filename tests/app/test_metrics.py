@@ -1,0 +1,222 @@
+"""Losses and metrics of an epoch against scikit-learn on all rows at once; what is summed over a group of ranks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, root_mean_squared_error
+from torch import Tensor, nn
+from torchmetrics import MeanAbsolutePercentageError, R2Score
+
+from app import synchronization
+from app.metrics import StageMetrics
+from app.tasks import TASKS, Task, TaskConfig
+from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+from models.by_name import ModulesByName
+
+TARGETS: dict[str, Target] = {
+    "kind": Categorical(("a", "b", "c", "d")),
+    "smoker": Binary(),
+    "flags": MultiLabel(("x", "y", "z")),
+    "mass": Continuous("kg", mean=70.0, std=12.0),
+}
+SIZES = (7, 1, 20, 3)  # of unequal batches
+
+
+def stage(**configs: TaskConfig) -> tuple[ModulesByName[Task], StageMetrics]:
+    tasks = ModulesByName[Task](
+        {name: TASKS[type(target)](name, target, configs.get(name, TaskConfig())) for name, target in TARGETS.items()}
+    )
+    return tasks, StageMetrics("val", tasks)
+
+
+def rows(size: int, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs and labels of a batch, classes unequally often."""
+    outputs = {
+        name: torch.randn(size, target.outputs, generator=generator).double() for name, target in TARGETS.items()
+    }
+    chance = torch.rand(size, 3, generator=generator)
+    labels = {
+        "kind": (chance[:, 0] * 2.5 + chance[:, 1]).long(),
+        "smoker": (chance[:, 0] > 0.7).float(),
+        "flags": (chance > torch.tensor([0.2, 0.5, 0.8])).float(),
+        "mass": torch.randn(size, generator=generator) * 12 + 70,
+    }
+    return outputs, labels
+
+
+def feed(metrics: StageMetrics, tasks: ModulesByName[Task], absent: tuple[tuple[str, ...], ...] = ((),) * 4, seed=0):
+    """Show `metrics` the batches, as the module does; return each task's outputs and labels of all of them."""
+    generator = torch.Generator().manual_seed(seed)
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in TARGETS}
+    for size, without in zip(SIZES, absent, strict=True):
+        outputs, labels = rows(size, generator)
+        sums, count, shown = torch.zeros(4), torch.zeros(4, dtype=torch.long), {}
+        for index, (name, task) in enumerate(tasks.items()):
+            if name in without:
+                continue
+            seen[name].append((outputs[name], labels[name]))
+            sums[index], count[index] = task.losses(outputs[name], labels[name]).sum(), size
+            shown[name] = task.predictions(outputs[name]), task.metric_labels(labels[name])
+        metrics.update(sums, count, shown)
+    return {name: [torch.cat(part) for part in zip(*each, strict=True)] for name, each in seen.items() if each}
+
+
+def expected(tasks: ModulesByName[Task], seen: dict) -> dict[str, float]:
+    """Every curve but the total, from all rows at once."""
+    values = {f"loss/val/{name}": tasks[name].losses(*each).mean().item() for name, each in seen.items()}
+    of = {name: (outputs.numpy(), labels.numpy()) for name, (outputs, labels) in seen.items()}
+    if "kind" in of:
+        values["accuracy/val/kind"] = accuracy_score(of["kind"][1], of["kind"][0].argmax(axis=1))
+    if "smoker" in of:
+        guess = of["smoker"][0][:, 0] > 0
+        values["accuracy/val/smoker"] = accuracy_score(of["smoker"][1], guess)
+        values["f1/val/smoker"] = f1_score(of["smoker"][1], guess)
+    if "flags" in of:
+        guess = of["flags"][0] > 0
+        values["accuracy/val/flags"] = (guess == of["flags"][1]).mean()
+        values["f1/val/flags"] = f1_score(of["flags"][1], guess, average="macro")
+    if "mass" in of:
+        guess = of["mass"][0][:, 0] * 12 + 70
+        values["mae/val/mass"] = mean_absolute_error(of["mass"][1], guess)
+        values["rmse/val/mass"] = root_mean_squared_error(of["mass"][1], guess)
+    return values
+
+
+def floats(values: dict[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [((), (), (), ()), (("kind",), (), ("kind", "mass"), ("flags",)), (("smoker",),) * 4],
+    ids=["all tasks in every batch", "some tasks in some batches", "one task in no batch"],
+)
+def test_unequal_batches_give_what_all_rows_at_once_give(absent: tuple) -> None:
+    tasks, metrics = stage()
+    seen = feed(metrics, tasks, absent)
+    wanted = expected(tasks, seen)
+    wanted["loss/val/total"] = sum(wanted[f"loss/val/{name}"] for name in seen)
+    found = floats(metrics.compute())
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_total_is_weighted_and_leaves_auxiliary_tasks_out() -> None:
+    tasks, metrics = stage(kind=TaskConfig(weight=2.0), smoker=TaskConfig(auxiliary=True), flags=TaskConfig(weight=0.0))
+    feed(metrics, tasks)
+    values = floats(metrics.compute())
+    assert values["loss/val/total"] == pytest.approx(2 * values["loss/val/kind"] + values["loss/val/mass"])
+    assert "loss/val/smoker" in values
+
+
+def test_a_loss_gone_wrong_is_shown_and_spoils_the_total() -> None:
+    tasks, metrics = stage()
+    feed(metrics, tasks)
+    metrics.update(torch.tensor([torch.nan, 0.0, 0.0, 0.0]), torch.tensor([3, 0, 0, 0]), {})
+    values = floats(metrics.compute())
+    assert np.isnan([values["loss/val/kind"], values["loss/val/total"]]).all()
+    assert np.isfinite([values["accuracy/val/kind"], values["loss/val/mass"]]).all()
+
+
+def test_total_of_no_rows_is_unknown() -> None:
+    _, metrics = stage()
+    values = floats(metrics.compute())
+    assert list(values) == ["loss/val/total"]
+    assert np.isnan(values["loss/val/total"])
+
+
+def test_an_epoch_forgets_the_one_before() -> None:
+    tasks, metrics = stage()
+    feed(metrics, tasks, seed=1)
+    first = floats(metrics.compute())
+    feed(metrics, tasks, absent=(("kind",),) * 4, seed=2)
+    assert not any(name.endswith("/kind") for name in metrics.compute())
+    feed(metrics, tasks, seed=3)
+    metrics.reset()
+    feed(metrics, tasks, seed=1)
+    assert floats(metrics.compute()) == first
+
+
+def test_many_rows_of_small_losses_are_not_lost_in_a_large_sum() -> None:
+    _, metrics = stage()
+    metrics.update(torch.tensor([2.0**24, 0, 0, 0]), torch.tensor([1, 0, 0, 0]), {})
+    for _ in range(64):
+        metrics.losses.update(torch.tensor([1.0, 0, 0, 0]), torch.tensor([1, 0, 0, 0]))
+    means, count = metrics.losses.compute()
+    assert means[0] * count[0] == pytest.approx(2**24 + 64, rel=1e-12)
+
+
+def test_a_users_own_metrics_give_their_own_curves() -> None:
+    own = {"mape": MeanAbsolutePercentageError(), "r2": R2Score()}
+    tasks, metrics = stage(mass=TaskConfig(metrics=own), kind=TaskConfig(metrics={}))
+    outputs, labels = feed(metrics, tasks)["mass"]
+    values = floats(metrics.compute())
+    assert [name for name in values if name.endswith(("/mass", "/kind"))] == [
+        "loss/val/kind", "loss/val/mass", "mape/val/mass", "r2/val/mass",
+    ]  # fmt: skip
+    error = (outputs[:, 0] * 12 + 70 - labels).abs() / labels.abs()
+    assert values["mape/val/mass"] == pytest.approx(error.mean().item(), rel=1e-5)
+
+
+def test_directions() -> None:
+    tasks, metrics = stage(mass=TaskConfig(metrics={"mape": MeanAbsolutePercentageError(), "r2": R2Score()}))
+    assert metrics.higher_is_better() == {
+        **{f"loss/val/{name}": False for name in [*TARGETS, "total"]},
+        "accuracy/val/kind": True, "accuracy/val/smoker": True, "f1/val/smoker": True, "accuracy/val/flags": True,
+        "f1/val/flags": True, "mape/val/mass": False, "r2/val/mass": True,
+    }  # fmt: skip
+    feed(metrics, tasks)
+    assert set(metrics.compute()) == set(metrics.higher_is_better())
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 100, 10**6])
+def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch, bucket_bytes: int) -> None:
+    monkeypatch.setattr(synchronization, "BUCKET_BYTES", bucket_bytes)
+    torch.manual_seed(0)
+    shapes = [(3, 4), (5,), (2, 3, 3, 3), (1,), (7, 2)]
+    dtypes = [torch.float32, torch.float32, torch.float64, torch.float64, torch.float32]
+    parameters = [nn.Parameter(torch.randn(*shape, dtype=dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    parameters[2].grad = parameters[2].grad.to(memory_format=torch.channels_last)
+    parameters[1].grad = None
+    before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
+    synchronization.sum_gradients(iter(parameters))
+    for parameter, gradient in zip(parameters, before, strict=True):
+        if gradient is None:
+            assert parameter.grad is None  # no zeros: nothing decays what no rank reached
+        else:
+            assert torch.equal(parameter.grad, gradient)
+            assert parameter.grad.dtype == parameter.dtype
+
+
+def test_buckets_keep_the_order_and_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synchronization, "BUCKET_BYTES", 40)
+    parameters = [nn.Parameter(torch.zeros(size)) for size in (20, 5, 5, 1, 30, 9, 1)]
+    buckets = synchronization._buckets(parameters)
+    assert [[len(parameter) for parameter in bucket] for bucket in buckets] == [[20], [5, 5], [1], [30], [9, 1]]
+
+
+def test_mean_statistics_over_one_rank_are_its_own(group_of_one: None) -> None:
+    norms = nn.ModuleList([nn.BatchNorm2d(3), nn.BatchNorm1d(5), nn.BatchNorm2d(2, track_running_stats=False)])
+    for norm in norms[:2]:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_()
+    before = [buffer.clone() for buffer in norms.buffers()]
+    synchronization.average_running_statistics(norms)
+    assert all(torch.equal(*pair) for pair in zip(norms.buffers(), before, strict=True))
+
+
+def test_frozen_statistics_need_no_group() -> None:
+    synchronization.average_running_statistics(nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2)).eval())

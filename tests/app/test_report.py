@@ -1,0 +1,30 @@
+"""The table at the end of a run."""
+
+from rich.console import Console
+
+from app.evaluation.report import by_task, table
+
+VALUES = {
+    "loss/test/left": 0.5, "loss/test/sum": 1.0, "loss/test/total": 1.5, "loss/val/left": 0.25, "accuracy/test/left": 0.9,
+    "mae/test/sum": 12.34567, "epoch": 3.0, "a/test": 1.0, "a/b/test/c": 1.0,
+}  # fmt: skip
+
+
+def test_curves_are_regrouped_by_task_and_what_is_no_curve_is_left_out() -> None:
+    assert by_task(VALUES, "test") == {"left": {"loss": 0.5, "accuracy": 0.9}, "sum": {"loss": 1.0, "mae": 12.34567}}
+    assert by_task(VALUES, "val") == {"left": {"loss": 0.25}}
+    assert by_task(VALUES, "train") == {}
+
+
+def test_table_has_a_row_a_task_and_a_column_a_quantity() -> None:
+    console = Console(width=80, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(table(by_task(VALUES, "test"), title="test"))
+    title, _, head, _, *lines, _ = capture.get().splitlines()
+    assert title.strip() == "test"
+    cells = [[cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")] for line in [head, *lines]]
+    assert cells == [
+        ["task", "loss", "accuracy", "mae"],
+        ["left", "0.5000", "0.9000", ""],
+        ["sum", "1.0000", "", "12.3457"],
+    ]
