@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +22,7 @@ from rich.console import Console
 from app.callbacks import (
     BestCheckpoint,
     Charts,
+    ConfigEcho,
     Interruption,
     LastCheckpoint,
     PredictionWriter,
@@ -30,11 +32,11 @@ from app.callbacks import (
 from app.evaluation.report import by_task, table
 from app.module import MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
-from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
+from app.runs import check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.multitask import MultiTaskDataModule
 
-REPORTED = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
+MONITOR = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
 
 
 class PolyheadCLI(LightningCLI):
@@ -46,7 +48,7 @@ class PolyheadCLI(LightningCLI):
             MultiTaskDataModule,
             args=arguments,
             parser_class=OneLineParser,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=ConfigEcho,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -65,7 +67,7 @@ class PolyheadCLI(LightningCLI):
         parser.add_argument(
             "--monitor",
             type=str,
-            default=REPORTED,
+            default=MONITOR,
             help="The validation curve that the best checkpoint is chosen by; its metric says in which direction.",
         )
         parser.add_argument(
@@ -100,43 +102,48 @@ class PolyheadCLI(LightningCLI):
         """Do not let a checkpoint's hyper-parameters win over the configuration and the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint; all but `fit` want one, and take the best one if none is named."""
+        """Find the checkpoint and the run's folder; all but `fit` want a checkpoint, the best if none is named."""
         with self._refusing():
             which = self._option("ckpt_path") or (None if self.subcommand == "fit" else "best")
             self.checkpoint = find_checkpoint(which, self._option("name")) if which else None
+            self.folder = run_folder(self.checkpoint, self._option("name"))
 
     def instantiate_classes(self) -> None:
         """Build everything; what the user got wrong in the configuration, the data or the checkpoint ends here."""
         with self._refusing():
-            weights = read_checkpoint(self.checkpoint)["state_dict"] if self.checkpoint else None
+            checkpoint = read_checkpoint(self.checkpoint) if self.checkpoint else None
             super().instantiate_classes()
-            if weights is not None:
-                check_weights(weights, self.model.state_dict())
+            if checkpoint is not None:
+                check_weights(checkpoint["state_dict"], self.model.state_dict())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""
         given = self._get(self.config_init, "trainer")
         callbacks = list(given["callbacks"] or [])
+        logger: Any = False
         if self.subcommand == "fit":
             callbacks += self._run_callbacks(with_checkpoints=given["enable_checkpointing"] is not False)
             logger = self._run_logger() if given["logger"] in (None, True) else given["logger"]
-        else:
-            logger = False
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter((self._folder() or Path()) / "predictions.csv"))
+            callbacks.append(PredictionWriter(self.folder / "predictions.csv"))
         if given["enable_progress_bar"] is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
             callbacks.append(TaskProgressBar())
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        folder = str(self.folder)
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger, default_root_dir=folder, **kwargs)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; then test the best checkpoint, print its figures and write them to `results.json`."""
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self._hyper_parameters())
         with self._refusing():
             self.trainer.fit(**kwargs, **self._weights)
-        best = [each.best_model_path for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
-        checkpoint = Path(best[0]) if best and best[0] else None
+        ours = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint | LastCheckpoint)]
+        saved = [Path(each.best_model_path) for each in ours if each.best_model_path]
+        checkpoint = saved[0] if saved else None  # the best, or the last where nothing was validated
         tested = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": checkpoint}
         values = self._report("test", self.trainer.test(**tested, verbose=False, weights_only=True))
-        self._save_results(values, checkpoint)
+        if self.trainer.is_global_zero and not self._option("trainer.fast_dev_run"):
+            self._save_results(values, checkpoint)
 
     def validate(self, **kwargs: Any) -> None:
         """Print the validation split's figures."""
@@ -157,20 +164,30 @@ class PolyheadCLI(LightningCLI):
         """What every run shows and saves."""
         monitor, patience = self._option("monitor"), self._option("patience")
         directions = self.model.stages["val"].higher_is_better()
-        if monitor not in directions:
-            raise ValueError(f"monitor: must be one of {', '.join(directions)}, found {monitor!r}")
+        self._check_monitor(monitor, list(directions))
         callbacks: list[Callback] = [Resumption(), Charts(), Interruption()]
         if patience is not None:
+            if self._option("trainer.limit_val_batches") == 0:
+                raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")
             callbacks.append(EarlyStopping(monitor, mode="max" if directions[monitor] else "min", patience=patience))
         if with_checkpoints:
-            callbacks += [BestCheckpoint(monitor, directions[monitor]), LastCheckpoint()]
+            callbacks += [BestCheckpoint(self.folder, monitor, directions[monitor]), LastCheckpoint(self.folder)]
         return callbacks
 
+    def _check_monitor(self, monitor: str, curves: list[str]) -> None:
+        """Refuse a curve that there is not, or that no row of the validation split makes."""
+        if monitor not in curves:
+            raise ValueError(f"monitor: must be one of {', '.join(curves)}, found {monitor!r}")
+        labelled = dict(zip(self.model.tasks, self.datamodule.datasets["val"].labelled.any(dim=1), strict=True))
+        task = monitor.rsplit("/", 1)[1]
+        main = [name for name, each in self.model.tasks.items() if not each.config.auxiliary]
+        if not any(labelled[name] for name in (main if task == "total" else [task])):
+            raise ValueError(f"monitor: must be of a task with a label in split 'val', found {monitor!r}")
+
     def _run_logger(self) -> TensorBoardLogger:
-        """TensorBoard, in a new folder or in that of the run that goes on."""
-        folder = self._folder() or RUNS / self._option("name") / "_"
-        version = folder.name if self._folder() else None
-        return TensorBoardLogger(folder.parent.parent, folder.parent.name, version, default_hp_metric=False)
+        """TensorBoard, in the run's folder."""
+        runs, name, version = self.folder.parents[1], self.folder.parent.name, self.folder.name
+        return TensorBoardLogger(runs, name, version, default_hp_metric=False)
 
     def _report(self, stage: str, values: list[Mapping[str, float]]) -> Mapping[str, float]:
         """Print a stage's figures, task by task."""
@@ -180,54 +197,47 @@ class PolyheadCLI(LightningCLI):
 
     def _save_results(self, values: Mapping[str, float], checkpoint: Path | None) -> None:
         """Write the test's figures to `results.json`, and beside the hyper-parameters into TensorBoard."""
-        folder = self.trainer.log_dir  # collective
-        if not folder or not self.trainer.is_global_zero or self._option("trainer.fast_dev_run"):
-            return
         results = {
             "tasks": by_task(values, "test"),
             "step": read_checkpoint(checkpoint)["global_step"] if checkpoint else self.trainer.global_step,
-            "checkpoint": os.path.relpath(checkpoint, folder) if checkpoint else None,
+            "checkpoint": os.path.relpath(checkpoint, self.folder) if checkpoint else None,
             "seed": self._option("seed_everything"),
         }
-        (Path(folder) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        chosen = {key: self._option(key) for key in ("seed_everything", "data", "model")}
+        (self.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(_plain(chosen), metrics=dict(values))
+                logger.log_hyperparams(self._hyper_parameters(), dict(values), step=self.trainer.global_step)
                 logger.save()
+
+    def _hyper_parameters(self) -> dict[str, Any]:
+        """What the user chose of data and model, as nested dicts."""
+        chosen = {key: self._option(key) for key in ("seed_everything", "data", "model")}
+        return {key: value.as_dict() if isinstance(value, Namespace) else value for key, value in chosen.items()}
 
     @property
     def _weights(self) -> dict[str, Any]:
         return {"ckpt_path": self.checkpoint, "weights_only": True}
-
-    def _folder(self) -> Path | None:
-        return run_folder(self.checkpoint) if self.checkpoint else None
 
     def _option(self, key: str) -> Any:
         return self._get(self.config, key)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Turn a ValueError from before the first training step into one line and exit code 2."""
+        """Turn what a user got wrong into one line and exit code 2, unless training is under way."""
         try:
             yield
-        except ValueError as error:
-            trainer: Any = getattr(self, "trainer", None)
-            if trainer and trainer.fit_loop.epoch_loop.batch_progress.total.started:
+        except (ValueError, MisconfigurationException) as error:
+            trainer = getattr(self, "trainer", None)
+            if trainer and any(isinstance(each, Resumption) and each.training for each in trainer.callbacks):
                 raise
             self._parser(self.subcommand).error(str(error))
 
 
 def _integer_seed(seed: bool | int) -> int:
     """The seed, which must be one."""
-    if isinstance(seed, bool):
-        raise ValueError(f"seed_everything: must be an integer, so that the run can be repeated, found {seed}")
+    if isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed_everything: must be an integer from 0, so that the run can be repeated, found {seed}")
     return seed
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested configuration as nested dicts, which the logger flattens."""
-    return {key: value.as_dict() if isinstance(value, Namespace) else value for key, value in config.items()}
 
 
 def main(arguments: list[str] | None = None) -> PolyheadCLI:

@@ -82,6 +82,20 @@ class StageMetrics(nn.Module):
         self.reset()
         return values
 
+    def check_gatherable(self) -> None:
+        """Refuse metrics that several processes cannot gather from one of them that has no rows.
+
+        Raises:
+            ValueError: A metric keeps every prediction in a list.
+        """
+        for name, collection in self.collections.items():
+            for quantity, metric in collection.items():
+                if any(isinstance(default, list) for default in metric._defaults.values()):
+                    raise ValueError(
+                        f"model.tasks.{name}.metrics.{quantity}: must not keep every prediction when there are several "
+                        f"processes, found {type(metric).__name__}; curves keep counts where `thresholds` is given"
+                    )
+
     def reset(self) -> None:
         """Forget the epoch so far."""
         self.losses.reset()

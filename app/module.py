@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from app.metrics import StageMetrics
 from app.synchronization import average_running_statistics, sum_gradients
-from app.tasks import TASKS, HeadFactory, Task, TaskConfig
+from app.tasks import HeadFactory, Task, TaskConfig, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
 from models.backbones import Backbone
@@ -71,7 +72,7 @@ class MultiTaskModule(LightningModule):
         if unknown := set(tasks) - set(targets):
             raise ValueError(f"model.tasks: must be among the data's tasks {list(targets)}, found {sorted(unknown)}")
         self.tasks = ModulesByName[Task](
-            {name: TASKS[type(target)](name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
+            {name: task_of(name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )
         self.sharing = sharing(partial(backbone, input_shape), list(targets))
         self.heads = ModulesByName[Head](
@@ -136,14 +137,22 @@ class MultiTaskModule(LightningModule):
             average_running_statistics(self)
 
     def setup(self, stage: str) -> None:
-        """Refuse strategies whose gradients are not ours to sum.
+        """Refuse strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
 
         Raises:
-            ValueError: Several processes, and not DistributedDataParallel.
+            ValueError: Several processes otherwise than by `ddp`, or half precision otherwise than mixed.
         """
-        strategy = self.trainer.strategy
-        if self.trainer.world_size > 1 and not isinstance(strategy, DDPStrategy):
-            raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
+        strategy, precision = self.trainer.strategy, str(self.trainer.precision)
+        if self.trainer.world_size > 1:
+            if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
+                raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
+            for metrics in self.stages.values():
+                metrics.check_gatherable()
+        if precision in ("16-true", "bf16-true"):
+            mixed = precision.replace("true", "mixed")
+            raise ValueError(
+                f"trainer.precision: sums of losses and metrics need 32 bits; set {mixed!r}, found {precision!r}"
+            )
 
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""
@@ -151,17 +160,20 @@ class MultiTaskModule(LightningModule):
             wrapped: Any = self.trainer.strategy.model
             wrapped.require_backward_grad_sync = False
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Note the rates of this step: when it has ended, the scheduler has set the next one's."""
+        self._rates = {f"lr/step/{group['name']}": group["lr"] for group in optimizer.param_groups}
+
     def on_train_batch_end(self, outputs: Any, batch: MultiTaskBatch, batch_idx: int) -> None:
         """Write the losses and learning rates of a step that has ended, every `trainer.log_every_n_steps` steps."""
         trainer: Any = self.trainer
         if not self.step_ends():
             return
-        if self.global_step % trainer.log_every_n_steps == 0:
+        if trainer.log_every_n_steps and self.global_step % trainer.log_every_n_steps == 0:
             losses = trainer.strategy.reduce(self.step_losses, reduce_op="sum").tolist()
             values = {f"loss/step/{n}": loss for n, loss in zip(self.tasks, losses, strict=True) if batch.counts[n]}
-            rates = {f"lr/step/{group['name']}": group["lr"] for group in trainer.optimizers[0].param_groups}
             for logger in self.loggers:
-                logger.log_metrics(values | rates, step=self.global_step)
+                logger.log_metrics(values | self._rates, step=self.global_step - 1)  # as Lightning counts its own
         self.step_losses.zero_()
 
     def on_train_epoch_end(self) -> None:
@@ -189,13 +201,33 @@ class MultiTaskModule(LightningModule):
             own = [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
             groups.append((name, own))
         optimizer = self.optimizer([{"params": group, "name": name} for name, group in groups if group])
+        self._configured = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self._scheduler(optimizer, self.lr_scheduler)
         schedule: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
-            schedule |= {"interval": "epoch", "monitor": "loss/val/total"}
+            schedule |= {"interval": "epoch", "monitor": "loss/val/total", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def configure_restored_optimizer(self) -> None:
+        """Let the configuration win over the options of a checkpoint's optimizer; a scheduler keeps what is its own.
+
+        Raises:
+            ValueError: A scheduler of torch was made for another number of steps, and cannot be stretched.
+        """
+        (optimizer,) = self.trainer.optimizers
+        schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        scheduled = {"lr", "momentum", "betas"} if schedulers else set()
+        for group, configured in zip(optimizer.param_groups, self._configured, strict=True):
+            group.update({key: value for key, value in configured.items() if key not in scheduled})
+        for scheduler in schedulers:
+            total = self._total_steps()
+            if isinstance(scheduler, OneCycleLR) and total is not None and scheduler.total_steps < total:
+                raise ValueError(
+                    f"model.lr_scheduler: a OneCycleLR of {scheduler.total_steps} steps, as in the checkpoint, "
+                    f"cannot be stretched to the run's {total}; WarmupCosine can"
+                )
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a scheduler, except one that waits for a plateau: validation does that, before a checkpoint is saved."""
@@ -204,7 +236,9 @@ class MultiTaskModule(LightningModule):
 
     def _scheduler(self, optimizer: Optimizer, factory: SchedulerFactory) -> LRScheduler:
         """The scheduler, its `total_steps` worked out where it has such an argument and the user left it open."""
-        if isinstance(factory, partial) and factory.keywords.get("total_steps", 0) is None:
+        given = factory.keywords if isinstance(factory, partial) else {}
+        if given.get("total_steps", 0) is None and given.get("epochs") is None:
+            assert isinstance(factory, partial)
             factory = partial(factory, total_steps=self._total_steps())
         return factory(optimizer)
 

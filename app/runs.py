@@ -30,10 +30,12 @@ def find_checkpoint(which: str, name: str) -> Path:
     return found[-1]
 
 
-def run_folder(checkpoint: Path) -> Path | None:
-    """The run that a checkpoint belongs to, if it lies in a folder of runs."""
-    folder = checkpoint.parent.parent
-    return folder if checkpoint.parent.name == "checkpoints" and folder.name.startswith("version_") else None
+def run_folder(checkpoint: Path | None, name: str) -> Path:
+    """The run that a checkpoint belongs to, or the next new one of the runs called `name`."""
+    if checkpoint and checkpoint.parent.name == "checkpoints" and checkpoint.parents[1].name.startswith("version_"):
+        return checkpoint.parents[1]
+    versions = [path.name.removeprefix("version_") for path in (RUNS / name).glob("version_*")]
+    return RUNS / name / f"version_{max((int(version) for version in versions if version.isdigit()), default=-1) + 1}"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,8 +53,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"ckpt_path: must be a checkpoint, but {path} cannot be read: {error}") from error
-    if "state_dict" not in content:
-        raise ValueError(f"ckpt_path: must be a checkpoint with a 'state_dict', found {sorted(content)} in {path}")
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"ckpt_path: must be a checkpoint with a 'state_dict', found none in {path}")
     return content
 
 

@@ -1,8 +1,8 @@
 """Sums over the ranks of one optimizer step, in place of DistributedDataParallel's reducer.
 
 The reducer expects every rank to reach every parameter and knows only what was trainable when it was built, so a task
-absent from one rank, or a layer thawed later, breaks it. Here every rank sends the gradient of every trainable
-parameter, zeros where it has none, and beside it whether it has one: a parameter that no rank reached keeps None.
+absent from one rank, or a layer thawed later, breaks it. Here the ranks first tell which parameters they have reached,
+then each sends the gradients of those that any has, zeros where it has none itself; what none has reached keeps None.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every `.grad` by its sum over the ranks, equal bit for bit on all of them.
 
     Losses are divided by the labelled rows of the whole step beforehand, so the sum is the step's gradient. Moves
-    one all-reduce of the parameters' size and, for a bucket of 64 MiB, holds one copy of it.
+    one all-reduce of a number a parameter and one of the gradients, of which it holds a second copy, 64 MiB at a time.
 
     Args:
         parameters: The trainable parameters, the same on every rank and in the same order.
     """
+    parameters = _reached_anywhere(list(parameters))
     by_kind = groupby(parameters, key=lambda parameter: (parameter.device, parameter.dtype))
     for bucket in (bucket for _, kind in by_kind for bucket in _buckets(list(kind))):
-        _sum_bucket(bucket)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for parameter, total in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+            parameter.grad = total.view_as(parameter)
 
 
 def average_running_statistics(module: nn.Module) -> None:
@@ -67,11 +72,8 @@ def _buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
     return buckets
 
 
-def _sum_bucket(parameters: list[nn.Parameter]) -> None:
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    reached = gradients[0].new_tensor([p.grad is not None for p in parameters])
-    flat = torch.cat([*(gradient.flatten() for gradient in gradients), reached])
-    dist.all_reduce(flat)
-    *sums, reached = torch.split(flat, [*(p.numel() for p in parameters), len(parameters)])
-    for parameter, total, anywhere in zip(parameters, sums, reached.tolist(), strict=True):
-        parameter.grad = total.view_as(parameter) if anywhere else None
+def _reached_anywhere(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that have a gradient on some rank; for all buckets at once, since the answer is waited for."""
+    flags = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(flags)
+    return [parameter for parameter, ranks in zip(parameters, flags.tolist(), strict=True) if ranks]

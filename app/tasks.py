@@ -71,6 +71,9 @@ class Task(nn.Module, ABC):
         self.name, self.target, self.config = name, target, config
         self._check()
         self.loss = config.loss or self.default_loss()
+        if config.loss is None:
+            for weight, values in list(self.loss.named_buffers()):  # the configuration's, not a checkpoint's
+                self.loss.register_buffer(weight, values, persistent=False)
 
     @abstractmethod
     def default_loss(self) -> nn.Module:
@@ -132,7 +135,7 @@ class Task(nn.Module, ABC):
             raise ValueError(f"{key}.loss: reduction must be 'none', found {self.config.loss.reduction!r}")
 
     def _one_each(self, option: str, values: list[float], size: int) -> Tensor:
-        """`values` as a tensor, if there is one positive number for each of `size` classes."""
+        """`values` as a tensor, if there is one number, not negative, for each of `size` classes."""
         if len(values) != size or min(values) < 0:
             key = f"model.tasks.{self.name}.{option}"
             raise ValueError(f"{key}: must be {size} numbers that are not negative, found {values}")
@@ -299,6 +302,19 @@ TASKS: Mapping[type[Target], type[Task]] = {
     MultiLabel: MultiLabelTask,
     Continuous: ContinuousTask,
 }
+
+
+def task_of(name: str, target: Target, config: TaskConfig) -> Task:
+    """The task for a target of a known kind, or of a kind derived from one.
+
+    Raises:
+        ValueError: The kind is unknown, or the configuration does not fit it.
+    """
+    for kind, task in TASKS.items():
+        if isinstance(target, kind):
+            return task(name, target, config)
+    kinds = ", ".join(kind.__name__ for kind in TASKS)
+    raise ValueError(f"data.targets.{name}: must be a {kinds} or derived from one, found {type(target).__name__}")
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -26,9 +26,10 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
                 raise ValueError(
                     f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
                 )
-            if task == "total":
+            if task in ("total", "row"):
                 raise ValueError(
-                    f"data.sources.{source}: a task's name must not be 'total', which names the sum, found {task!r}"
+                    f"data.sources.{source}: a task's name must not be 'total' or 'row', "
+                    f"which name the sum of the losses and the number of a row, found {task!r}"
                 )
             if targets.setdefault(task, target) != target:
                 raise ValueError(

@@ -71,6 +71,10 @@ class MultiTaskDataModule(LightningDataModule):
                 "trainer.callbacks: GradientAccumulationScheduler changes the rows of a step under way; "
                 "set trainer.accumulate_grad_batches"
             )
+        if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError(
+                "trainer.use_distributed_sampler: would replace the sampler, which shards by itself; set false"
+            )
         if trainer.overfit_batches:
             raise ValueError("trainer.overfit_batches: would replace the sampler; set trainer.limit_train_batches")
         rows = {name: len(dataset) for name, dataset in self.datasets.items()}
@@ -105,7 +109,7 @@ class MultiTaskDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def _train_plan(self) -> Plan:
-        return self.sampling.plan(self.datasets["train"].labelled, self._ranks, self.seed)
+        return self.sampling.plan(self.datasets["train"].labelled, self._ranks, self.seed, self._accumulate)
 
     def _eval_loader(self, split: SplitName) -> DataLoader[MultiTaskBatch]:
         labelled = self.datasets[split].labelled
@@ -119,7 +123,7 @@ class MultiTaskDataModule(LightningDataModule):
             plan,
             rank=self.trainer.global_rank if self.trainer else 0,
             ranks=self._ranks,
-            accumulate=self.trainer.accumulate_grad_batches if self.trainer and train else 1,
+            accumulate=self._accumulate if train else 1,
             length=length,
             position=self._position if train else lambda: (0, 0),
         )
@@ -130,7 +134,7 @@ class MultiTaskDataModule(LightningDataModule):
             collate_fn=_as_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             worker_init_fn=_leave_interrupts_to_the_main_process,
             generator=torch.Generator().manual_seed(self.seed),  # without it, each epoch draws from the global one
         )
@@ -138,6 +142,10 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def _ranks(self) -> int:
         return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _accumulate(self) -> int:
+        return self.trainer.accumulate_grad_batches if self.trainer else 1
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and micro-batches of it that a resumed run has behind it."""

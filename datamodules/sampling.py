@@ -49,8 +49,8 @@ class Sampling(ABC):
     """How the rows of a training step are chosen."""
 
     @abstractmethod
-    def plan(self, labelled: Tensor, ranks: int, seed: int) -> Plan:
-        """The plan for a split with `labelled` [T, N] on `ranks` processes."""
+    def plan(self, labelled: Tensor, ranks: int, seed: int, accumulate: int = 1) -> Plan:
+        """The plan for a split with `labelled` [T, N] on `ranks` processes, `accumulate` micro-batches a step."""
 
 
 class Shared(Sampling):
@@ -63,7 +63,7 @@ class Shared(Sampling):
     def __init__(self, batch_size: int = 64) -> None:
         self.batch_size = positive("sampling.batch_size", batch_size)
 
-    def plan(self, labelled: Tensor, ranks: int, seed: int) -> Plan:
+    def plan(self, labelled: Tensor, ranks: int, seed: int, accumulate: int = 1) -> Plan:
         """Pages of a new permutation of the labelled rows every epoch."""
         rows = labelled.any(dim=0).nonzero().squeeze(1)
         return Pages(labelled, lambda epoch: rows[_permutation(len(rows), seed, epoch)], self.batch_size, ranks)
@@ -76,7 +76,7 @@ class PerTask(Sampling):
     every pass, without regard to the end of an epoch.
 
     Args:
-        steps_per_epoch: Micro-batches in an epoch.
+        steps_per_epoch: Optimizer steps in an epoch.
         batch_size: Rows a task and micro-batch on each process.
     """
 
@@ -84,10 +84,10 @@ class PerTask(Sampling):
         self.steps_per_epoch = positive("sampling.steps_per_epoch", steps_per_epoch)
         self.batch_size = positive("sampling.batch_size", batch_size)
 
-    def plan(self, labelled: Tensor, ranks: int, seed: int) -> Plan:
+    def plan(self, labelled: Tensor, ranks: int, seed: int, accumulate: int = 1) -> Plan:
         """One endless stream of rows a task."""
         streams = [Stream(mask.nonzero().squeeze(1), (seed, task)) for task, mask in enumerate(labelled)]
-        return Streams(streams, self.steps_per_epoch, self.batch_size * ranks)
+        return Streams(streams, self.steps_per_epoch * accumulate, self.batch_size * ranks)
 
 
 class Pages(Plan):

@@ -33,6 +33,7 @@ def train(tmp_path: Path) -> Train:
             capture_output=True,
             text=True,
             timeout=300,
+            start_new_session=True,  # a signal to its group is not for the tests
         )
         assert code is None or done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -35,12 +35,44 @@ class RecordSteps(Callback):
             torch.save(torch.stack(self.kept), self.folder / f"parameters-{trainer.global_rank}.pt")
 
 
-class SignalAt(Callback):
-    """Sends this process a signal during micro-batch `batch` of `epoch`, on `rank` alone."""
+class FailAt(Callback):
+    """Raises a ValueError at the start of `epoch`."""
 
-    def __init__(self, number: int = int(signal.SIGKILL), epoch: int = 0, batch: int = 0, rank: int = 0) -> None:
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise ValueError("under way")
+
+
+class SignalAt(Callback):
+    """Sends a signal during micro-batch `batch` of `epoch`, on `rank` alone.
+
+    To this process or, as a terminal does, to its whole group; before the step or, if `late`, in the validation after it.
+    """
+
+    def __init__(
+        self,
+        number: int = int(signal.SIGKILL),
+        epoch: int = 0,
+        batch: int = 0,
+        rank: int = 0,
+        times: int = 1,
+        late: bool = False,
+        group: bool = False,
+    ) -> None:
         self.number, self.when, self.rank = number, (epoch, batch), rank
+        self.times, self.late, self.kill = times, late, os.killpg if group else os.kill
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == self.when and trainer.global_rank == self.rank:
-            os.kill(os.getpid(), self.number)
+        if (trainer.current_epoch, batch_idx) == self.when and trainer.global_rank == self.rank and not self.late:
+            self.send()
+
+    def on_validation_start(self, trainer, pl_module):
+        if self.late and not trainer.sanity_checking and trainer.current_epoch == self.when[0]:
+            self.send()
+
+    def send(self):
+        for _ in range(self.times):
+            self.kill(os.getpgrp() if self.kill is os.killpg else os.getpid(), self.number)

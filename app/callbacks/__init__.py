@@ -2,6 +2,7 @@
 
 from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.interruption import Interruption
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
@@ -10,6 +11,7 @@ from app.callbacks.resumption import Resumption
 __all__ = [
     "BestCheckpoint",
     "Charts",
+    "ConfigEcho",
     "Interruption",
     "LastCheckpoint",
     "PredictionWriter",

@@ -11,12 +11,14 @@ class BestCheckpoint(ModelCheckpoint):
     """`checkpoints/best.ckpt`: where a validation curve was best.
 
     Args:
+        run: The run's folder.
         monitor: Name of the curve.
         higher_is_better: Its direction.
     """
 
-    def __init__(self, monitor: str, higher_is_better: bool) -> None:
+    def __init__(self, run: Path, monitor: str, higher_is_better: bool) -> None:
         super().__init__(
+            run / "checkpoints",
             filename="best",
             monitor=monitor,
             mode="max" if higher_is_better else "min",
@@ -26,10 +28,16 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """`checkpoints/last.ckpt`: the end of the last epoch, when everything of it is done and logged."""
+    """`checkpoints/last.ckpt`: the end of the last epoch, when everything of it is done and logged.
 
-    def __init__(self) -> None:
-        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    Args:
+        run: The run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(
+            run / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,8 @@ from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor
 
+from app.module import MultiTaskModule
+
 KEY = "random_state"
 
 
@@ -22,6 +24,7 @@ class Resumption(Callback):
     """
 
     def __init__(self) -> None:
+        self.training = False  # whether a step has begun
         self._loaded: list[list[Tensor]] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -35,7 +38,7 @@ class Resumption(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random states until training starts: what happens before may draw numbers."""
-        self._loaded = checkpoint[KEY]
+        self._loaded = checkpoint.get(KEY, [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the generators, those of a rank that the checkpoint does not know left as they are; mend the loop."""
@@ -48,3 +51,10 @@ class Resumption(Callback):
             loop.epoch_progress.increment_completed()
             loop._restart_stage = RestartStage.NONE
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter would undo it
+        if trainer.ckpt_path:
+            assert isinstance(pl_module, MultiTaskModule)
+            pl_module.configure_restored_optimizer()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note that training is under way."""
+        self.training = True

@@ -65,7 +65,7 @@ class TensorSplit(Split):
     """
 
     def __init__(self, inputs: Inputs, labels: dict[str, Tensor], labelled: dict[str, Tensor] | None = None) -> None:
-        self.inputs = inputs
+        self.inputs = map_inputs(lambda x: x.to(torch.get_default_dtype()) if x.is_floating_point() else x, inputs)
         self._labels = labels
         everywhere = torch.ones(len(self), dtype=torch.bool)
         self.labelled = {task: (labelled or {}).get(task, everywhere) for task in labels}
@@ -88,6 +88,8 @@ class TensorSplit(Split):
         for x in self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]:
             if len(x) != len(self):
                 raise ValueError(f"inputs of all modalities must have {len(self)} rows, found {len(x)}")
+            if not x.is_floating_point() and x.dtype != torch.int64:
+                raise ValueError(f"inputs must be real numbers, or int64 where they are indices, found {x.dtype}")
             bad = ~x.reshape(len(x), -1).isfinite().all(dim=1)
             if bad.any():
                 raise ValueError(f"row {int(bad.nonzero()[0])}: an input must be finite, found NaN or infinity")

@@ -10,10 +10,7 @@ from models.sharing.base import Inputs, Sharing, take
 
 
 class IndependentNetworks(Sharing):
-    """Every task has a backbone of its own, which sees its rows alone: all single-task baselines in one run.
-
-    With the task as input it would be the multiplicative gating of Stanford's CS330 (lecture "Multi-Task Learning").
-    """
+    """Every task has a backbone of its own, which sees its rows alone: all single-task baselines in one run."""
 
     def __init__(self, backbone: Callable[[], Backbone], tasks: list[str]) -> None:
         """Build the backbones.

@@ -15,7 +15,9 @@ def last(tmp_path: Path, name: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, DDP)], ids=["SIGINT", "SIGTERM on one rank of two"]
+    ("number", "options"),
+    [(signal.SIGINT, ["--data.num_workers", "1"]), (signal.SIGTERM, DDP)],
+    ids=["SIGINT to a group with a worker", "SIGTERM on one rank of two"],
 )
 def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number: int, options: list[str]) -> None:
     fit = ["fit", "--config", str(SMALL), "--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2",
@@ -38,3 +40,23 @@ def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number:
     for name, value in last(tmp_path, "whole")["state_dict"].items():
         assert torch.equal(value, last(tmp_path, "stopped")["state_dict"][name]), name
     assert scalars(folder)["loss/val/total"][-1] == scalars(tmp_path / "runs/whole/version_0")["loss/val/total"][-1]
+
+
+def test_interrupted_at_the_last_step_is_not_tested(train: Train, tmp_path: Path) -> None:
+    when = {"epoch": 3, "batch": 7, "number": int(signal.SIGINT), "late": True}
+    train(
+        "fit", "--config", str(SMALL), "--trainer.callbacks+=spies.SignalAt",
+        *(f"--trainer.callbacks.{key}={when[key]}" for key in when), code=130,
+    )  # fmt: skip
+    assert last(tmp_path, "small")["global_step"] == 32
+    assert not (tmp_path / "runs/small/version_0/results.json").exists()
+
+
+def test_second_signal_stops_at_once(train: Train, tmp_path: Path) -> None:
+    when = {"epoch": 1, "batch": 2, "number": int(signal.SIGINT), "times": 2}
+    done = train(
+        "fit", "--config", str(SMALL), "--trainer.callbacks+=spies.SignalAt",
+        *(f"--trainer.callbacks.{key}={when[key]}" for key in when), code=None,
+    )  # fmt: skip
+    assert done.returncode not in (0, 130)
+    assert last(tmp_path, "small")["global_step"] == 8  # the end of epoch 0: nothing was saved since

@@ -124,6 +124,7 @@ def test_a_loss_gone_wrong_is_shown_and_spoils_the_total() -> None:
 
 def test_total_of_no_rows_is_unknown() -> None:
     _, metrics = stage()
+    metrics.update(torch.zeros(4), torch.zeros(4), {})
     values = floats(metrics.compute())
     assert list(values) == ["loss/val/total"]
     assert np.isnan(values["loss/val/total"])

@@ -1,5 +1,6 @@
 """N ranks or k micro-batches end where one process with one large batch ends, bit for bit equal among themselves."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,6 @@ def test_ranks_and_micro_batches_equal_one_large_batch(train: Train, tmp_path: P
     (whole,) = run(train, tmp_path / "whole", 1, 24, 1, *options)
     assert (whole[0] - whole[-1]).abs().max() > 1e-3
     for ranks, batch, accumulate in [(2, 12, 1), (3, 8, 1), (1, 8, 3), (2, 4, 3)]:
-        if accumulate > 1 and options == PER_TASK:
-            continue  # an epoch is a number of micro-batches there, so the windows would be others
         parts = run(train, tmp_path / f"{ranks}x{batch}x{accumulate}", ranks, batch, accumulate, *options)
         for part in parts:
             assert torch.equal(part, parts[0])
@@ -55,3 +54,26 @@ def test_one_epoch_of_two_ranks_visits_every_row_once(train: Train, tmp_path: Pa
     assert torch.equal(first, second)  # running statistics included
     orders = [[line["rows"] for line in steps(tmp_path) if line["epoch"] == epoch] for epoch in range(2)]
     assert orders[0] != orders[1]
+
+
+def test_evaluation_of_two_ranks_is_that_of_one(train: Train, tmp_path: Path) -> None:
+    partial = ["--config", str(SMALL), "--data.sources", "{partial: {class_path: partial.PartialDigits}}"]
+    train("fit", *partial, "--trainer.max_epochs", "1")
+    folder = tmp_path / "runs/small/version_0"
+    found = []
+    for ranks in (["1"], ["2", "--trainer.strategy", "ddp"]):
+        table = train("test", *partial, "--trainer.devices", *ranks).stdout
+        train("predict", *partial, "--trainer.devices", *ranks)
+        with (folder / "predictions.csv").open() as file:
+            found.append((table[table.index("task") :], list(csv.DictReader(file))))
+    (one, alone), (two, together) = found
+    assert one == two
+    assert [row["row"] for row in alone] == [row["row"] for row in together] == [str(row) for row in range(40)]
+    assert [row["left"] for row in alone] == [row["left"] for row in together]
+
+
+def test_lists_of_predictions_cannot_be_gathered(train: Train) -> None:
+    auroc = "{auroc: {class_path: torchmetrics.classification.BinaryAUROC}}"
+    done = train("fit", "--config", str(SMALL), "--model.tasks.parity.metrics", auroc, "--trainer.devices", "2",
+                 "--trainer.strategy", "ddp", code=2)  # fmt: skip
+    assert "model.tasks.parity.metrics.auroc" in done.stderr

@@ -5,8 +5,8 @@ from rich.console import Console
 from app.evaluation.report import by_task, table
 
 VALUES = {
-    "loss/test/left": 0.5, "loss/test/sum": 1.0, "loss/test/total": 1.5, "loss/val/left": 0.25, "accuracy/test/left": 0.9,
-    "mae/test/sum": 12.34567, "epoch": 3.0, "a/test": 1.0, "a/b/test/c": 1.0,
+    "loss/test/left": 0.5, "loss/test/sum": 1.0, "loss/test/total": 1.5, "loss/val/left": 0.25,
+    "accuracy/test/left": 0.9, "mae/test/sum": 12.34567, "epoch": 3.0, "a/test": 1.0, "a/b/test/c": 1.0,
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +101,9 @@ def test_best_checkpoint_is_tested_and_its_figures_written(folder: Path) -> None
     }
     for task, metrics in results["tasks"].items():
         for quantity, value in metrics.items():
-            assert value == pytest.approx(logged[f"{quantity}/test/{task}"][-1][1], rel=1e-6)
+            points = logged[f"{quantity}/test/{task}"]
+            assert {step for step, _ in points} == {32}
+            assert value == pytest.approx(points[-1][1], rel=1e-6)
     assert results["seed"] == 0
     best_step, _ = min(logged["loss/val/total"], key=lambda point: point[1])
     checkpoint = torch.load(folder / results["checkpoint"], weights_only=True)
@@ -144,6 +148,84 @@ def test_configuration_wins_over_the_checkpoint(
         train_here("test", *FIT[1:7], "--model.backbone.init_args.features", "32")
     assert stopped.value.code == 2
     assert "(16,) instead of (32,)" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def test_run_goes_to_its_folder_without_a_logger_too(train_here: Callable, tmp_path: Path) -> None:
+    for _ in range(2):
+        train_here("fit", "--config", str(SMALL), "--trainer.logger", "false", "--trainer.limit_val_batches", "0")
+    for version in ("version_0", "version_1"):
+        folder = tmp_path / "runs/small" / version
+        assert json.loads((folder / "results.json").read_text())["checkpoint"] == "checkpoints/last.ckpt"
+        assert (folder / "config.yaml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("scheduler", [[], ["--model.lr_scheduler", "null"]], ids=["scheduled", "constant"])
+def test_configuration_wins_when_a_run_goes_on(train_here: Callable, tmp_path: Path, scheduler: list[str]) -> None:
+    fit = ["fit", "--config", str(SMALL), *scheduler, "--model.tasks.left.class_weights"]
+    train_here(*fit, "[1,1,1,1,1,1,1,1,1,1]", "--trainer.max_epochs", "1")
+    cli = train_here(
+        *fit, "[2,2,2,2,2,2,2,2,2,2]", "--ckpt_path", "last", "--trainer.max_epochs", "3",
+        "--model.optimizer.lr", "0.5", "--model.optimizer.weight_decay", "0.7",
+    )  # fmt: skip
+    assert {group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups} == {0.7}
+    rates = [rate for step, rate in scalars(tmp_path / "runs/small/version_0")["lr/step/shared"] if step > 8]
+    assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 20 / 21)) / 2 if not scheduler else 0.5)
+    assert cli.model.tasks["left"].loss.weight.tolist() == [2.0] * 10
+    assert yaml.safe_load((tmp_path / "runs/small/version_0/config.yaml").read_text())["ckpt_path"] is None
+
+
+def test_one_cycle_cannot_be_stretched(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+    fit = ["fit", "--config", str(SMALL), "--model.lr_scheduler", "OneCycleLR", "--model.lr_scheduler.max_lr", "0.1"]
+    train_here(*fit, "--trainer.max_epochs", "1")
+    with pytest.raises(SystemExit) as stopped:
+        train_here(*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last")
+    assert stopped.value.code == 2
+    assert "OneCycleLR of 8 steps" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "validated", [["--trainer.check_val_every_n_epoch", "2"], ["--trainer.limit_val_batches", "0"]]
+)
+def test_plateau_scheduler_waits_for_validation(train_here: Callable, validated: list[str]) -> None:
+    plateau = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau"]
+    assert train_here("fit", "--config", str(SMALL), *plateau, *validated).trainer.current_epoch == 4
+
+
+def test_progress_bar_shows_the_loss_of_every_task(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+    train_here("fit", "--config", str(SMALL), "--trainer.enable_progress_bar", "true")
+    shown = re.findall(
+        r"left=([\d.]+), right=([\d.]+), sum=([\d.]+), parity=([\d.]+), val=([\d.]+)", capfd.readouterr().out
+    )
+    assert all(0 < float(loss) < 10 for loss in shown[-1])
+
+
+def test_error_under_way_is_not_taken_for_a_mistake_in_the_configuration(train_here: Callable) -> None:
+    with pytest.raises(ValueError, match="under way"):
+        train_here("fit", "--config", str(SMALL), "--trainer.callbacks+=spies.FailAt", "--trainer.callbacks.epoch", "1")
+
+
+def test_configuration_is_printed_and_every_field_has_a_sentence(
+    train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    for option in ("--print_config", "--help"):
+        with pytest.raises(SystemExit) as stopped:
+            train_here("fit", "--config", str(SMALL), option)
+        assert stopped.value.code == 0
+        if option == "--print_config":
+            assert yaml.safe_load(capfd.readouterr().out)["trainer"]["max_epochs"] == 4
+    help_of = re.split(r"\n  (?=--)", capfd.readouterr().out)
+    for field in ("model.backbone", "model.tasks", "data.sources", "data.sampling", "monitor", "patience", "ckpt_path"):
+        (text,) = [part for part in help_of if re.match(rf"--{field}[ \n]", part)]
+        assert len(text.split("(type")[0].split()) > 6, text
+
+
+def test_several_configs_merge_their_sources(train_here: Callable, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(
+        "data: {sources: {more: {class_path: Digits, init_args: {train_pairs: 20, val_pairs: 8, test_pairs: 8}}}}"
+    )
+    cli = train_here("fit", "--config", str(SMALL), "--config", "more.yaml", "--trainer.fast_dev_run", "1")
+    assert len(cli.datamodule.datasets["train"]) == 270
 
 
 def test_several_configs_merge_their_tasks(train_here: Callable, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""The configuration, beside what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+
+class ConfigEcho(SaveConfigCallback):
+    """Writes `config.yaml` into the run's folder: with it alone, `fit` repeats the run from its start."""
+
+    def __init__(self, parser: Any, config: Any) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write all values, defaults too, but not the checkpoint that the run went on from."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        config.ckpt_path = None
+        self.parser.save(config, str(folder / self.config_filename), skip_none=False, overwrite=True, multifile=False)
