@@ -47,9 +47,9 @@ class FailAt(Callback):
 
 
 class SignalAt(Callback):
-    """Sends a signal during micro-batch `batch` of `epoch`, on `rank` alone.
+    """Sends a signal in micro-batch `batch` of `epoch`, or if `late` in the validation after it, on `rank` alone.
 
-    To this process or, as a terminal does, to its whole group; before the step or, if `late`, in the validation after it.
+    It goes to this process or, as from a terminal, to its whole group.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class Interruption(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         if pl_module.step_ends() and self._any_rank_asked(trainer):
             for last in (each for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)):
-                trainer.save_checkpoint(last.path)
+                trainer.save_checkpoint(last.path, weights_only=False)
                 rank_zero_info(f"Stopped after step {trainer.global_step}; `--ckpt_path last` goes on from {last.path}")
             raise SystemExit(EXIT_CODE)
 

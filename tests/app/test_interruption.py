@@ -14,6 +14,10 @@ def last(tmp_path: Path, name: str) -> dict:
     return torch.load(tmp_path / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
 
 
+def signal_at(when: dict) -> list[str]:
+    return ["--trainer.callbacks+=spies.SignalAt", *(f"--trainer.callbacks.{key}={when[key]}" for key in when)]
+
+
 @pytest.mark.parametrize(
     ("number", "options"),
     [(signal.SIGINT, ["--data.num_workers", "1"]), (signal.SIGTERM, DDP)],
@@ -23,13 +27,8 @@ def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number:
     fit = ["fit", "--config", str(SMALL), "--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2",
            *options]  # fmt: skip
     train(*fit, "--name", "whole")
-    when = [
-        f"--trainer.callbacks.{key}={value}" for key, value in (("epoch", 1), ("batch", 4), ("number", int(number)))
-    ]
-    done = train(
-        *fit, "--name", "stopped", "--trainer.callbacks+=spies.SignalAt", *when,
-        f"--trainer.callbacks.rank={len(options) and 1}", code=130,
-    )  # fmt: skip
+    when = {"epoch": 1, "batch": 4, "number": int(number), "rank": int(options == DDP), "group": options != DDP}
+    done = train(*fit, "--name", "stopped", *signal_at(when), code=130)
     folder = tmp_path / "runs/stopped/version_0"
     assert not (folder / "results.json").exists()
     assert "Stopped after step" in done.stdout + done.stderr
@@ -44,19 +43,13 @@ def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number:
 
 def test_interrupted_at_the_last_step_is_not_tested(train: Train, tmp_path: Path) -> None:
     when = {"epoch": 3, "batch": 7, "number": int(signal.SIGINT), "late": True}
-    train(
-        "fit", "--config", str(SMALL), "--trainer.callbacks+=spies.SignalAt",
-        *(f"--trainer.callbacks.{key}={when[key]}" for key in when), code=130,
-    )  # fmt: skip
+    train("fit", "--config", str(SMALL), *signal_at(when), code=130)
     assert last(tmp_path, "small")["global_step"] == 32
     assert not (tmp_path / "runs/small/version_0/results.json").exists()
 
 
 def test_second_signal_stops_at_once(train: Train, tmp_path: Path) -> None:
     when = {"epoch": 1, "batch": 2, "number": int(signal.SIGINT), "times": 2}
-    done = train(
-        "fit", "--config", str(SMALL), "--trainer.callbacks+=spies.SignalAt",
-        *(f"--trainer.callbacks.{key}={when[key]}" for key in when), code=None,
-    )  # fmt: skip
+    done = train("fit", "--config", str(SMALL), *signal_at(when), code=None)
     assert done.returncode not in (0, 130)
     assert last(tmp_path, "small")["global_step"] == 8  # the end of epoch 0: nothing was saved since

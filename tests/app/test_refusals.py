@@ -64,7 +64,7 @@ CASES = {
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], ["ckpt_path", "nowhere.ckpt"]),
     "negative seed": (["--seed_everything", "-1"], ["seed_everything", "-1"]),
     "half precision": (["--trainer.precision", "bf16-true"], ["trainer.precision", "bf16-mixed"]),
-    "no such accelerator": (["--trainer.accelerator", "gpu"], ["accelerator"]),
+    "part of an epoch": (["--trainer.limit_train_batches", "2.5"], ["limit_train_batches", "2.5"]),
     "patience without validation": (["--patience", "1", "--trainer.limit_val_batches", "0"], ["patience", "1"]),
     "no seed": (["--seed_everything", "true"], ["seed_everything", "integer"]),
     "negative warm-up": (["--model.lr_scheduler.warmup_steps", "-1"], ["warmup_steps", "negative", "-1"]),
