@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -113,8 +114,8 @@ class Task(nn.Module, ABC):
 
     def _check(self) -> None:
         key = f"model.tasks.{self.name}"
-        if self.config.weight < 0:
-            raise ValueError(f"{key}.weight: must not be negative, found {self.config.weight}")
+        if not 0 <= self.config.weight < inf:
+            raise ValueError(f"{key}.weight: must be finite and not negative, found {self.config.weight}")
         if not 0 <= self.config.label_smoothing < 1:
             raise ValueError(f"{key}.label_smoothing: must be in [0, 1), found {self.config.label_smoothing}")
         for option in ("label_smoothing", "class_weights", "pos_weight"):

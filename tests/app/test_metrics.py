@@ -10,10 +10,11 @@ import torch.distributed as dist
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, root_mean_squared_error
 from torch import Tensor, nn
 from torchmetrics import MeanAbsolutePercentageError, R2Score
+from torchmetrics.classification import BinaryAUROC
 
 from app import synchronization
 from app.metrics import StageMetrics
-from app.tasks import TASKS, Task, TaskConfig
+from app.tasks import Task, TaskConfig, task_of
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 from models.by_name import ModulesByName
 
@@ -28,7 +29,7 @@ SIZES = (7, 1, 20, 3)  # of unequal batches
 
 def stage(**configs: TaskConfig) -> tuple[ModulesByName[Task], StageMetrics]:
     tasks = ModulesByName[Task](
-        {name: TASKS[type(target)](name, target, configs.get(name, TaskConfig())) for name, target in TARGETS.items()}
+        {name: task_of(name, target, configs.get(name, TaskConfig())) for name, target in TARGETS.items()}
     )
     return tasks, StageMetrics("val", tasks)
 
@@ -172,6 +173,17 @@ def test_directions() -> None:
     }  # fmt: skip
     feed(metrics, tasks)
     assert set(metrics.compute()) == set(metrics.higher_is_better())
+
+
+def test_metrics_that_keep_every_prediction_are_refused_for_several_processes() -> None:
+    counting, keeping = BinaryAUROC(thresholds=10), BinaryAUROC()
+    _, metrics = stage(smoker=TaskConfig(metrics={"auroc": counting}))
+    metrics.check_gatherable()
+    _, metrics = stage(smoker=TaskConfig(metrics={"auroc": keeping}))
+    with pytest.raises(
+        ValueError, match=r"^model\.tasks\.smoker\.metrics\.auroc: .* found BinaryAUROC; .*`thresholds`"
+    ):
+        metrics.check_gatherable()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """How a target is learned, against references written out by hand."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError
 from torchmetrics.classification import MulticlassAccuracy
 
-from app.tasks import TASKS, Task, TaskConfig
+from app.tasks import Task, TaskConfig, task_of
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 
 KINDS = Categorical(("cat", "dog", "eel"), counts=(6, 3, 1))
@@ -27,7 +28,7 @@ MASSES = torch.tensor([2000.0, 1996.0, 2003.0, 2010.5, 1990.0, 2001.0])
 
 
 def task(target: Target, **config) -> Task:
-    return TASKS[type(target)]("it", target, TaskConfig(**config))
+    return task_of("it", target, TaskConfig(**config))
 
 
 def log_softmax(outputs: np.ndarray) -> np.ndarray:
@@ -95,6 +96,32 @@ def test_statistics_of_the_unit_are_in_the_checkpoint() -> None:
     other.load_state_dict(task(MASS).state_dict())
     assert other.predictions(torch.tensor([[1.0]])).tolist() == [2004.0]
     assert other.losses(torch.tensor([[0.0]]), torch.tensor([2008.0])).tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("target", "config"),
+    [(KINDS, {"class_weights": [1, 2, 3]}), (SMOKER, {"pos_weight": 2.0}), (FLAGS, {"pos_weight": "balanced"})],
+)
+def test_weights_of_classes_are_the_configurations_not_the_checkpoints(target: Target, config: dict) -> None:
+    weighted = task(target, **config)
+    assert weighted.state_dict() == {}
+    assert [values.numel() for values in weighted.buffers()] == [target.outputs]  # but they move with the module
+
+
+@dataclass(frozen=True)
+class Celsius(Continuous):
+    unit: str | None = "°C"
+
+
+class Ranking(Target):
+    outputs = label_shape = rule = None
+    invalid = fitted = None
+
+
+def test_task_of_a_users_own_target() -> None:
+    assert list(task_of("it", Celsius(), TaskConfig()).decode(torch.zeros(1, 1))) == ["it (°C)"]
+    with pytest.raises(ValueError, match=r"^data\.targets\.it: must be a Categorical, .* found Ranking$"):
+        task_of("it", Ranking(), TaskConfig())
 
 
 def test_half_precision_outputs_still_tell_units_apart() -> None:

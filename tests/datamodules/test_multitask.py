@@ -139,6 +139,17 @@ def test_input_shape_is_that_of_one_row() -> None:
     assert MultiTaskDataModule({"table": table()}).input_shape == (4,)
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(torch.float64, torch.float32), (torch.float16, torch.float32), (torch.int64, torch.int64)],
+)
+def test_inputs_are_of_the_networks_type_and_indices_stay(given: torch.dtype, found: torch.dtype) -> None:
+    inputs = torch.arange(6, dtype=given)[:, None].repeat(1, 4)
+    (batch,) = MultiTaskDataModule({"s": table(inputs=inputs)}).train_dataloader()
+    assert batch.inputs.dtype == found
+    assert batch.inputs[:, 0].tolist() == batch.ids.tolist()
+
+
 def test_order_follows_the_seed() -> None:
     def ids(seed: int) -> list[list[int]]:
         return [batch.ids.tolist() for batch in MultiTaskDataModule(sources(), seed=seed).train_dataloader()]
@@ -200,8 +211,9 @@ class Record(LightningModule):
 
 def trainer(folder: Path, **options) -> Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options = {"use_distributed_sampler": False, **options}
     return Trainer(
-        accelerator="cpu", use_distributed_sampler=False, enable_model_summary=False, default_root_dir=folder,
+        accelerator="cpu", enable_model_summary=False, default_root_dir=folder,
         limit_val_batches=0, **quiet, **options,
     )  # fmt: skip
 
@@ -352,7 +364,17 @@ REFUSED = {
         )
         for name in ("eye/colour", "eye.colour", "eye colour", "")
     },
-    "task name 'total'": ({"s": table(task="total")}, IN_S + "a task's name must not be 'total'"),
+    **{
+        f"task name {name!r}": ({"s": table(task=name)}, IN_S + "a task's name must not be 'total' or 'row'")
+        for name in ("total", "row")
+    },
+    **{
+        f"inputs of {dtype}": (
+            {"s": table(inputs=torch.zeros(6, 4).to(dtype))},
+            IN_S + f"split 'train', inputs must be real numbers, or int64 where they are indices, found {dtype}",
+        )
+        for dtype in (torch.uint8, torch.bool, torch.complex64)
+    },
 }
 
 
@@ -397,6 +419,8 @@ ONE_LABEL = torch.tensor([False, True, False, False, False, False])
     [
         (table(), {"callbacks": [GradientAccumulationScheduler({0: 1, 2: 4})]},
          r"trainer\.callbacks: GradientAccumulationScheduler .* set trainer\.accumulate_grad_batches"),
+        (table(), {"devices": 2, "strategy": "ddp", "use_distributed_sampler": True},
+         r"trainer\.use_distributed_sampler: .* set false"),
         (table(), {"overfit_batches": 2}, r"trainer\.overfit_batches: .* set trainer\.limit_train_batches"),
         (table(), {"overfit_batches": 0.5}, r"trainer\.overfit_batches: .*"),
         (table(split="val", inputs=torch.zeros(1, 4)), {"devices": 2, "strategy": "ddp"},
@@ -404,7 +428,7 @@ ONE_LABEL = torch.tensor([False, True, False, False, False, False])
         (table(labelled=ONE_LABEL), {"devices": 2, "strategy": "ddp"},
          r"trainer\.devices: split 'train' must have a row for each process, found 1 rows for 2 processes"),
     ],
-    ids=["accumulation scheduler", "overfit_batches", "overfit share", "too few rows", "too few labelled rows"],
+    ids=["accumulation scheduler", "other sampler", "overfit", "overfit share", "few rows", "few labelled rows"],
 )  # fmt: skip
 def test_trainers_that_the_sampler_cannot_follow_are_refused(tmp_path: Path, source, options, message: str) -> None:
     data = MultiTaskDataModule({"s": source})

@@ -132,6 +132,18 @@ def test_per_task_streams_go_on_over_the_end_of_an_epoch() -> None:
     assert stream == [row for draw in epoch_of(long, 0)[0] for row in draw.rows[draw.feeds[0]].tolist()]
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_per_task_epochs_are_optimizer_steps(accumulate: int) -> None:
+    plan = PerTask(steps_per_epoch=5, batch_size=4).plan(UNEQUAL, 2, seed=0, accumulate=accumulate)
+    assert [len(draws) for draws in epoch_of(plan, 0, 2, accumulate)] == [5 * accumulate] * 2
+    large = PerTask(steps_per_epoch=5, batch_size=4 * accumulate).plan(UNEQUAL, 2, seed=0)
+    for epoch in range(3):
+        parts = rows_of(plan, epoch, ranks=2)
+        for step, expected in enumerate(rows_of(large, epoch, ranks=2)):
+            window = parts[step * accumulate : (step + 1) * accumulate]
+            assert sorted(row for part in window for row in part) == sorted(expected)
+
+
 def test_per_task_shuffles_tasks_with_the_same_rows_apart() -> None:
     (draw,) = epoch_of(PerTask(1, batch_size=50).plan(masks(50, slice(None), slice(None)), 1, seed=0), 0)[0]
     assert draw.rows[:50].tolist() != draw.rows[50:].tolist()
