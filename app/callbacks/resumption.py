@@ -20,7 +20,8 @@ class Resumption(Callback):
     """Makes a resumed run go on as if it had never stopped.
 
     The checkpoint gets the state of torch's generators (dropout, drop path) on every rank. And with `max_steps`,
-    where Lightning takes the end of an epoch for its middle and ends it a second time, the epoch is ended once.
+    where Lightning takes the end of an epoch for its middle and ends it a second time, the epoch is ended once. The
+    configured options of the optimizer win over the checkpoint's.
     """
 
     def __init__(self) -> None:
