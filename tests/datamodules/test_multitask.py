@@ -1,6 +1,5 @@
 """Sources in, batches out: what belongs to a row stays with it."""
 
-import re
 from math import ceil
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from datamodules.batch import MultiTaskBatch
@@ -136,18 +134,6 @@ def test_statistics_are_pooled_over_the_labelled_rows_of_all_sources() -> None:
 
 def test_input_shape_is_that_of_one_row() -> None:
     assert MultiTaskDataModule(sources()).input_shape == {"image": (2, 3), "text": (1,)}
-    assert MultiTaskDataModule({"table": table()}).input_shape == (4,)
-
-
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [(torch.float64, torch.float32), (torch.float16, torch.float32), (torch.int64, torch.int64)],
-)
-def test_inputs_are_of_the_networks_type_and_indices_stay(given: torch.dtype, found: torch.dtype) -> None:
-    inputs = torch.arange(6, dtype=given)[:, None].repeat(1, 4)
-    (batch,) = MultiTaskDataModule({"s": table(inputs=inputs)}).train_dataloader()
-    assert batch.inputs.dtype == found
-    assert batch.inputs[:, 0].tolist() == batch.ids.tolist()
 
 
 def test_order_follows_the_seed() -> None:
@@ -252,193 +238,3 @@ def test_works_outside_a_trainer() -> None:
         data.setup(stage)
     assert data.train_batches() == len(list(data.train_dataloader())) == 3
     assert [len(list(loader)) for loader in (data.val_dataloader(), data.test_dataloader())] == [1, 1]
-
-
-def table(rows: int = 6, **changes) -> "Table":
-    """A source of one task, with some part of its training split replaced."""
-    return Table(rows, **changes)
-
-
-class Table(Source):
-    def __init__(
-        self, rows=6, split="train", inputs=None, labels=None, labelled=None, target=TARGETS["kind"], task="kind"
-    ) -> None:
-        self.targets = {task: target}
-        self.changed, self.changes = split, (inputs, labels, labelled)
-        self.rows, self.task = rows, task
-
-    def split(self, name: SplitName) -> TensorSplit:
-        inputs, labels, labelled = self.changes if name == self.changed else (None, None, None)
-        inputs = torch.zeros(self.rows, 4) if inputs is None else inputs
-        labels = torch.zeros(len(inputs), dtype=torch.long) if labels is None else labels
-        named = labels if isinstance(labels, dict) else {self.task: labels}
-        return TensorSplit(inputs, named, None if labelled is None else {self.task: labelled})
-
-
-def at(row: int, value: float, rows: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Zeros, and `value` in `row`."""
-    labels = torch.zeros(rows, dtype=dtype)
-    labels[row] = value
-    return labels
-
-
-NAN, INF = float("nan"), float("inf")
-NONE = torch.zeros(6, dtype=torch.bool)
-IN_S = "data.sources.s: "
-REFUSED = {
-    "no source": ({}, "data.sources: at least one source with one task is needed, found none"),
-    "no rows": (
-        {"s": table(split="val", inputs=torch.zeros(0, 4))},
-        IN_S + "split 'val' must have at least one row, found none",
-    ),
-    "NaN input": (
-        {"t": table(), "s": table(split="test", inputs=at(3, NAN)[:, None].repeat(1, 4))},
-        IN_S + "split 'test', row 3: an input must be finite, found NaN or infinity",
-    ),
-    "infinite scalar input": ({"s": table(inputs=at(2, INF))}, IN_S + "split 'train', row 2: an input must be finite"),
-    "NaN input of one modality": (
-        {"s": table(inputs={"x": torch.zeros(6, 2), "y": at(4, NAN)[:, None]}, labels=at(0, 0))},
-        IN_S + "split 'train', row 4: an input must be finite",
-    ),
-    "modalities of unequal length": (
-        {"s": table(inputs={"x": torch.zeros(6, 2), "y": torch.zeros(5, 2)}, labels=at(0, 0))},
-        IN_S + "split 'train', inputs of all modalities must have 6 rows, found 5",
-    ),
-    "class out of range": (
-        {"s": table(labels=at(5, 3, dtype=torch.long))},
-        IN_S + "split 'train', row 5, target 'kind': a label must be a class index from 0 to 2, found 3",
-    ),
-    "negative class": (
-        {"s": table(labels=at(1, -1, dtype=torch.long), split="val")},
-        IN_S + "split 'val', row 1, target 'kind': a label must be a class index from 0 to 2, found -1",
-    ),
-    "NaN target": (
-        {"t": table(), "s": table(labels=at(2, NAN), target=Continuous(), task="size")},
-        IN_S + "split 'train', row 2, target 'size': a label must be a finite number, found nan",
-    ),
-    "bad row of several labels": (
-        {"s": table(labels=at(4, 2)[:, None].repeat(1, 2), target=TARGETS["flags"], task="flags")},
-        IN_S + "split 'train', row 4, target 'flags': a label must be 2 values of 0 or 1, found [2.0, 2.0]",
-    ),
-    "labels of another shape": (
-        {"s": table(labels=torch.zeros(6, 1))},
-        IN_S + "split 'train', target 'kind': labels must have the shape (6,), found (6, 1)",
-    ),
-    "mask that is not bool": (
-        {"s": table(labelled=torch.ones(6, dtype=torch.long))},
-        IN_S + "split 'train', target 'kind': `labelled` must be bool of the shape (6,), found torch.int64 of (6,)",
-    ),
-    "mask of another length": (
-        {"s": table(labelled=torch.ones(5, dtype=torch.bool))},
-        IN_S + "split 'train', target 'kind': `labelled` must be bool of the shape (6,), found torch.bool of (5,)",
-    ),
-    "task without a training label": (
-        {"s": table(labelled=NONE), "t": table(labelled=NONE)},
-        "data.sources: target 'kind' must have a label on a row of split 'train', found none",
-    ),
-    "undeclared task": (
-        {"s": table(labels={"kind": at(0, 0), "age": at(0, 0)})},
-        IN_S + "labels of split 'train' must be of the tasks ['kind'], found ['age']",
-    ),
-    "sources that disagree on a target": (
-        {"t": table(), "s": table(target=Continuous("m"))},
-        IN_S + "target 'kind' must be what another source says it is, Categorical(classes=('a', 'b', 'c'), counts=()), "
-        "found Continuous(unit='m', mean=0.0, std=1.0)",
-    ),
-    "sources that disagree on the classes": (
-        {"t": table(), "s": table(target=Categorical(("a", "c", "b")))},
-        IN_S + "target 'kind' must be what another source says it is",
-    ),
-    "sources that disagree on the input": (
-        {"t": table(), "s": table(inputs=torch.zeros(6, 5))},
-        "data.sources: all inputs must have one shape, found (4,) and (5,)",
-    ),
-    "splits that disagree on the input": (
-        {"s": table(split="test", inputs={"x": torch.zeros(6, 4)}, labels=at(0, 0))},
-        "data.sources: all inputs must have one shape, found (4,) and {'x': (4,)}",
-    ),
-    **{
-        f"task name {name!r}": (
-            {"s": table(task=name)},
-            IN_S + f"a task's name must be of letters, digits, '_' and '-', found {name!r}",
-        )
-        for name in ("eye/colour", "eye.colour", "eye colour", "")
-    },
-    **{
-        f"task name {name!r}": ({"s": table(task=name)}, IN_S + "a task's name must not be 'total' or 'row'")
-        for name in ("total", "row")
-    },
-    **{
-        f"inputs of {dtype}": (
-            {"s": table(inputs=torch.zeros(6, 4).to(dtype))},
-            IN_S + f"split 'train', inputs must be real numbers, or int64 where they are indices, found {dtype}",
-        )
-        for dtype in (torch.uint8, torch.bool, torch.complex64)
-    },
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_data(case: str) -> None:
-    given, message = REFUSED[case]
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        MultiTaskDataModule(given)
-
-
-@pytest.mark.parametrize("task", ["Augenfarbe", "größe", "sub-total", "9_2", "train"])
-def test_usable_task_names(task: str) -> None:
-    assert list(MultiTaskDataModule({"s": table(task=task)}).targets) == [task]
-
-
-def test_bad_values_of_unlabelled_rows_are_not_looked_at() -> None:
-    labelled = torch.tensor([True] * 5 + [False])
-    data = MultiTaskDataModule({"s": table(labels=at(5, NAN), labelled=labelled, target=Continuous(), task="size")})
-    assert (data.targets["size"].mean, data.targets["size"].std) == (0.0, 1.0)
-    (batch,) = data.train_dataloader()
-    assert batch.targets["size"].isfinite().all()
-    assert 5 not in batch.ids
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"eval_batch_size": 0}, r"data\.eval_batch_size: must be at least 1, found 0"),
-        ({"num_workers": -1}, r"data\.num_workers: must not be negative, found -1"),
-    ],
-)
-def test_refused_options(options: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{message}$"):
-        MultiTaskDataModule({"s": table()}, **options)
-
-
-ONE_LABEL = torch.tensor([False, True, False, False, False, False])
-
-
-@pytest.mark.parametrize(
-    ("source", "options", "message"),
-    [
-        (table(), {"callbacks": [GradientAccumulationScheduler({0: 1, 2: 4})]},
-         r"trainer\.callbacks: GradientAccumulationScheduler .* set trainer\.accumulate_grad_batches"),
-        (table(), {"devices": 2, "strategy": "ddp", "use_distributed_sampler": True},
-         r"trainer\.use_distributed_sampler: .* set false"),
-        (table(), {"overfit_batches": 2}, r"trainer\.overfit_batches: .* set trainer\.limit_train_batches"),
-        (table(), {"overfit_batches": 0.5}, r"trainer\.overfit_batches: .*"),
-        (table(split="val", inputs=torch.zeros(1, 4)), {"devices": 2, "strategy": "ddp"},
-         r"trainer\.devices: split 'val' must have a row for each process, found 1 rows for 2 processes"),
-        (table(labelled=ONE_LABEL), {"devices": 2, "strategy": "ddp"},
-         r"trainer\.devices: split 'train' must have a row for each process, found 1 rows for 2 processes"),
-    ],
-    ids=["accumulation scheduler", "other sampler", "overfit", "overfit share", "few rows", "few labelled rows"],
-)  # fmt: skip
-def test_trainers_that_the_sampler_cannot_follow_are_refused(tmp_path: Path, source, options, message: str) -> None:
-    data = MultiTaskDataModule({"s": source})
-    data.trainer = trainer(tmp_path, max_epochs=1, **options)
-    with pytest.raises(ValueError, match=rf"^{message}$"):
-        data.setup("fit")
-
-
-def test_two_processes_of_two_rows_are_fine(tmp_path: Path) -> None:
-    data = MultiTaskDataModule({"s": table(rows=2)})
-    data.trainer = trainer(tmp_path, max_epochs=1, devices=2, strategy="ddp")
-    data.setup("fit")
-    assert [len(batch.ids) for batch in data.train_dataloader()] == [1]
