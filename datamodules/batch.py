@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class MultiTaskBatch:
         rows: task → [B_t] indices into `inputs`, ascending.
         counts: task → labelled rows of the whole optimizer step: all ranks, all micro-batches.
         ids: [B] index of each row in its split (the sources of the split one after the other).
+        skipped: Why each row that was drawn, but could not be read, is not in the batch. The `counts` still have it.
     """
 
     inputs: Inputs
@@ -31,6 +32,7 @@ class MultiTaskBatch:
     rows: dict[str, Tensor]
     counts: dict[str, int]
     ids: Tensor
+    skipped: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MultiTaskBatch:
         """The same batch on another device. Called by Lightning."""
@@ -47,6 +49,7 @@ class MultiTaskBatch:
             rows={task: fn(rows) for task, rows in self.rows.items()},
             counts=self.counts,
             ids=fn(self.ids),
+            skipped=self.skipped,
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from datamodules.reading import Reader
 from datamodules.sources import Source, Split, SplitName
 from datamodules.targets import Target
 
@@ -69,21 +70,51 @@ def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
     return target.fitted(torch.cat([split.labels(task) for split in splits if task in split.labelled]))
 
 
-def common_input_shape(splits: Mapping[SplitName, Sequence[Split]]) -> Shape | dict[str, Shape]:
-    """Shape of one row's input.
+def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
+    """Check that the files of the split `name` of every source are there, without opening them.
 
     Raises:
-        ValueError: Sources or splits disagree.
+        ValueError: One is not.
     """
-    shapes = [_input_shape(split) for by_source in splits.values() for split in by_source]
-    for shape in shapes:
-        if shape != shapes[0]:
-            raise ValueError(f"data.sources: all inputs must have one shape, found {shapes[0]} and {shape}")
-    return shapes[0]
+    for source, split in splits.items():
+        if missing := split.missing():
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise ValueError(
+                f"data.sources.{source}: split {name!r}, {split.name(missing[0])}: the file must be there, "
+                f"found none{more}; `data.on_error: skip` leaves such rows out"
+            )
 
 
-def _input_shape(split: Split) -> Shape | dict[str, Shape]:
-    inputs, _ = split.__getitems__([0])
+def common_input_shape(
+    splits: Mapping[SplitName, Mapping[str, Split]], readers: Mapping[SplitName, Reader]
+) -> Shape | dict[str, Shape]:
+    """Shape of one row's input, found by reading the first row of every split that can be read.
+
+    Raises:
+        ValueError: Sources or splits disagree, or no row of a split can be read.
+    """
+    shapes = {
+        f"{source}, split {name!r}": _input_shape(split, readers[name])
+        for name, by_source in splits.items()
+        for source, split in by_source.items()
+    }
+    (first, expected), *others = shapes.items()
+    for where, shape in others:
+        if shape != expected:
+            raise ValueError(
+                f"data.sources: all inputs must have one shape, found {expected} ({first}) and {shape} ({where}); "
+                "a `data.transform` can resize images"
+            )
+    return expected
+
+
+def _input_shape(split: Split, reader: Reader) -> Shape | dict[str, Shape]:
+    for row in range(len(split)):
+        inputs = reader(split, torch.tensor([row]), torch.tensor([0])).inputs
+        if inputs is not None:
+            break
+    else:
+        raise ValueError(f"data.sources: {split.name(0)} and all rows after it cannot be read")
     if isinstance(inputs, dict):
         return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
     return tuple(inputs.shape[1:])

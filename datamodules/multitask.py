@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
 from datamodules.batch import MultiTaskBatch
-from datamodules.checks import check_split, common_input_shape, declared_targets, fitted_target
+from datamodules.checks import check_files, check_split, common_input_shape, declared_targets, fitted_target
 from datamodules.dataset import MultiTaskDataset
+from datamodules.reading import Reader
 from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
 from datamodules.sources import SPLITS, Source, SplitName
 
@@ -24,6 +25,8 @@ class MultiTaskDataModule(LightningDataModule):
         sources: Name → where samples come from. Sources may carry different tasks, and the same task more than once.
         sampling: How the rows of a training step are chosen: `Shared` (the default) or `PerTask`.
         eval_batch_size: Rows a batch on each process in validation, test and prediction, which visit every row once.
+        on_error: What to do with a row whose image is missing or broken: stop with its name ("raise"), or leave it out
+            and report it ("skip"). A task's loss is then still the mean over the rows that were drawn.
         num_workers: Processes that load batches ahead, on each rank; 0 loads them in the main process.
         seed: Of the order of the rows; `train.py` sets it to `seed_everything`.
 
@@ -40,6 +43,7 @@ class MultiTaskDataModule(LightningDataModule):
         sources: dict[str, Source],
         sampling: Sampling | None = None,
         eval_batch_size: int = 256,
+        on_error: Literal["raise", "skip"] = "raise",
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -50,12 +54,18 @@ class MultiTaskDataModule(LightningDataModule):
             raise ValueError(f"data.num_workers: must not be negative, found {num_workers}")
         self.num_workers, self.seed = num_workers, seed
         declared = declared_targets(sources)
-        splits = {name: [source.split(name) for source in sources.values()] for name in SPLITS}
+        splits = {name: {key: source.split(name) for key, source in sources.items()} for name in SPLITS}
         for name in SPLITS:
-            check_split(name, dict(zip(sources, splits[name], strict=True)), declared)
-        self.targets = {task: fitted_target(task, target, splits["train"]) for task, target in declared.items()}
-        self.input_shape = common_input_shape(splits)
-        self.datasets = {name: MultiTaskDataset(splits[name], list(declared)) for name in SPLITS}
+            check_split(name, splits[name], declared)
+            if on_error == "raise":
+                check_files(name, splits[name])
+        training = list(splits["train"].values())
+        self.targets = {task: fitted_target(task, target, training) for task, target in declared.items()}
+        readers = {name: Reader(seed=seed, skip=on_error == "skip") for name in SPLITS}
+        self.input_shape = common_input_shape(splits, readers)
+        self.datasets = {
+            name: MultiTaskDataset(list(splits[name].values()), list(declared), readers[name]) for name in SPLITS
+        }
 
     def setup(self, stage: str) -> None:
         """Refuse settings of the trainer that the sampler cannot follow.

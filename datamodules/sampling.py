@@ -24,11 +24,13 @@ class Draw:
 
     Attributes:
         rows: [B] indices into the split.
+        visits: [B] a number that tells this visit to a row from others: what a random transform of it is drawn from.
         feeds: [T, B] bool: which tasks each row feeds.
         counts: [T] labelled rows of the whole optimizer step: all ranks, all micro-batches.
     """
 
     rows: Tensor
+    visits: Tensor
     feeds: Tensor
     counts: list[int]
 
@@ -41,8 +43,8 @@ class Plan(ABC):
         """Micro-batches in an epoch."""
 
     @abstractmethod
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Rows [B] of micro-batch `step` of `epoch` on all ranks, and which tasks they feed, bool [T, B]."""
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Micro-batch `step` of `epoch` on all ranks: rows [B], their visits [B], and what they feed, bool [T, B]."""
 
 
 class Sampling(ABC):
@@ -110,11 +112,11 @@ class Pages(Plan):
         """Pages."""
         return self.pages
 
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """One page, and the tasks that its rows have a label for."""
         end = None if step == self.pages - 1 else (step + 1) * self.size
         rows = self.order(epoch)[step * self.size : end]
-        return rows, self.labelled[:, rows]
+        return rows, torch.full_like(rows, epoch), self.labelled[:, rows]
 
 
 class Streams(Plan):
@@ -134,10 +136,11 @@ class Streams(Plan):
         """Micro-batches in an epoch."""
         return self.steps
 
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The next rows of every stream."""
         start = (epoch * self.steps + step) * self.size
-        return torch.cat([stream.take(start, self.size) for stream in self.streams]), self.feeds
+        rows = torch.cat([stream.take(start, self.size) for stream in self.streams])
+        return rows, torch.full_like(rows, epoch), self.feeds
 
 
 class Stream:
@@ -197,10 +200,10 @@ class DrawSampler(Sampler[Draw]):
         for first in range(done - done % self.accumulate, self.length, self.accumulate):
             window = range(first, min(first + self.accumulate, self.length))
             draws = [self.plan.draw(epoch, step) for step in window]
-            counts = torch.stack([feeds.sum(dim=1) for _, feeds in draws]).sum(dim=0).tolist()
-            for step, (rows, feeds) in zip(window, draws, strict=True):
+            counts = torch.stack([feeds.sum(dim=1) for *_, feeds in draws]).sum(dim=0).tolist()
+            for step, (rows, visits, feeds) in zip(window, draws, strict=True):
                 if step >= done:
-                    yield Draw(rows[part].contiguous(), feeds[:, part], counts)
+                    yield Draw(rows[part].contiguous(), visits[part], feeds[:, part], counts)
 
 
 def positive(key: str, value: int) -> int:

@@ -3,96 +3,86 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from datamodules.batch import Inputs, map_inputs
 from datamodules.targets import Target
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
+class UnreadableRowError(ValueError):
+    """The input of one row cannot be read: its file is missing or broken. The message names the row."""
+
+
 class Split(ABC):
     """The rows of one source that are for training, for validation or for the test.
 
-    Attributes:
-        labelled: task → [N] bool: which rows carry its label. The sampler counts on it beforehand.
-    """
-
-    labelled: dict[str, Tensor]
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of rows N."""
-
-    @abstractmethod
-    def __getitems__(self, rows: list[int]) -> tuple[Inputs, dict[str, Tensor]]:
-        """Inputs [B, ...] and task → labels [B, ...] of `rows`; the label of an unlabelled row is never read."""
-
-    @abstractmethod
-    def check(self, targets: dict[str, Target]) -> None:
-        """Raise a ValueError that names the row, the rule and the value of the first bad input or label."""
-
-    @abstractmethod
-    def labels(self, task: str) -> Tensor:
-        """Labels [N_t, ...] of the rows that carry one."""
-
-
-class Source(ABC):
-    """A dataset: the targets that it carries, and its three splits.
-
-    Attributes:
-        targets: task → what its label is.
-    """
-
-    targets: dict[str, Target]
-
-    @abstractmethod
-    def split(self, name: SplitName) -> Split:
-        """The rows for training ("train"), validation ("val") or test ("test")."""
-
-
-class TensorSplit(Split):
-    """Rows held in memory, fetched by indexing.
+    Labels are held in memory; inputs are read row by row. A split that can give the inputs of many rows at once has
+    `__getitems__` too.
 
     Args:
-        inputs: [N, ...], or one such tensor a modality.
-        labels: task → [N, ...].
-        labelled: task → [N] bool; a task that is not in it has a label on every row.
+        rows: Number of rows N.
+        labels: task → [N, ...]; the label of a row that carries none is never read.
+        labelled: task → [N] bool: which rows carry its label; a task that is not in it has a label on every row.
+        groups: [N] rows with the same number belong together: no two folds share a group.
+
+    Attributes:
+        labelled: task → [N] bool, for every task. The sampler counts on it beforehand.
     """
 
-    def __init__(self, inputs: Inputs, labels: dict[str, Tensor], labelled: dict[str, Tensor] | None = None) -> None:
-        self.inputs = map_inputs(lambda x: x.to(torch.get_default_dtype()) if x.is_floating_point() else x, inputs)
-        self._labels = labels
-        everywhere = torch.ones(len(self), dtype=torch.bool)
+    def __init__(
+        self,
+        rows: int,
+        labels: dict[str, Tensor],
+        labelled: dict[str, Tensor] | None = None,
+        groups: Tensor | None = None,
+    ) -> None:
+        everywhere = torch.ones(rows, dtype=torch.bool)
+        self._rows, self._labels, self.groups = rows, labels, groups
         self.labelled = {task: (labelled or {}).get(task, everywhere) for task in labels}
 
     def __len__(self) -> int:
         """Number of rows N."""
-        return len(next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs)
+        return self._rows
 
-    def __getitems__(self, rows: list[int]) -> tuple[Inputs, dict[str, Tensor]]:
-        """Inputs and labels of `rows`, by indexing."""
-        index = torch.as_tensor(rows)
-        return map_inputs(lambda x: x[index], self.inputs), {task: y[index] for task, y in self._labels.items()}
+    @abstractmethod
+    def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
+        """One row's input (an image, a tensor, or a dict of them, a modality each) and its labels.
+
+        Raises:
+            UnreadableRowError: The input cannot be read.
+        """
 
     def labels(self, task: str) -> Tensor:
         """Labels [N_t, ...] of the rows that carry one."""
         return self._labels[task][self.labelled[task]]
 
+    def labels_of(self, row: int) -> dict[str, Tensor]:
+        """Task → label of one row."""
+        return {task: labels[row] for task, labels in self._labels.items()}
+
+    def name(self, row: int) -> str:
+        """What the user calls a row, for messages: where it stands in their file, and the file of its input."""
+        return f"row {row}"
+
+    def key(self, row: int) -> str:
+        """What tells a row from the others in the user's own data, for the table of predictions."""
+        return str(row)
+
+    def missing(self) -> list[int]:
+        """Rows whose file is not there, found without opening any."""
+        return []
+
     def check(self, targets: dict[str, Target]) -> None:
-        """Refuse inputs that are not finite, labels that break their target's rule, and tensors that do not match."""
-        for x in self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]:
-            if len(x) != len(self):
-                raise ValueError(f"inputs of all modalities must have {len(self)} rows, found {len(x)}")
-            if not x.is_floating_point() and x.dtype != torch.int64:
-                raise ValueError(f"inputs must be real numbers, or int64 where they are indices, found {x.dtype}")
-            bad = ~x.reshape(len(x), -1).isfinite().all(dim=1)
-            if bad.any():
-                raise ValueError(f"row {int(bad.nonzero()[0])}: an input must be finite, found NaN or infinity")
+        """Refuse labels that break their target's rule, and tensors that do not match.
+
+        Raises:
+            ValueError: Naming the row, the rule and the value of the first bad label.
+        """
         for task, labels in self._labels.items():
             shape = (len(self), *targets[task].label_shape)
             if labels.shape != shape:
@@ -107,4 +97,20 @@ class TensorSplit(Split):
             if bad.any():
                 row = int(bad.nonzero()[0])
                 found = labels[row].tolist()
-                raise ValueError(f"row {row}, target {task!r}: a label must be {targets[task].rule}, found {found}")
+                raise ValueError(
+                    f"{self.name(row)}, target {task!r}: a label must be {targets[task].rule}, found {found}"
+                )
+
+
+class Source(ABC):
+    """A dataset: the targets that it carries, and its three splits.
+
+    Attributes:
+        targets: task → what its label is.
+    """
+
+    targets: dict[str, Target]
+
+    @abstractmethod
+    def split(self, name: SplitName) -> Split:
+        """The rows for training ("train"), validation ("val") or test ("test")."""

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from datamodules.sources.base import SPLITS, Source, SplitName, TensorSplit
+from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.memory import TensorSplit
 from datamodules.targets import Binary, Categorical, Continuous, Target
 
 SCAN, CANVAS, WHITE = 8, 12, 16.0

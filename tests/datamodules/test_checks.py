@@ -110,11 +110,11 @@ REFUSED = {
     ),
     "sources that disagree on the input": (
         {"t": Table(), "s": Table(inputs=torch.zeros(6, 5))},
-        "data.sources: all inputs must have one shape, found (4,) and (5,)",
+        "data.sources: all inputs must have one shape, found (4,) (t, split 'train') and (5,) (s, split 'train')",
     ),
     "splits that disagree on the input": (
         {"s": Table(split="test", inputs={"x": torch.zeros(6, 4)}, labels=at(0, 0))},
-        "data.sources: all inputs must have one shape, found (4,) and {'x': (4,)}",
+        "data.sources: all inputs must have one shape, found (4,) (s, split 'train') and {'x': (4,)} (s, split 'test')",
     ),
     **{
         f"task name {name!r}": (

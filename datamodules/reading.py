@@ -1,0 +1,131 @@
+"""How rows become tensors: read, transformed with random numbers of their own, stacked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from datamodules.batch import Inputs
+from datamodules.sources import Split, UnreadableRowError
+
+Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
+
+
+@dataclass
+class Rows:
+    """What was read of some rows of a split.
+
+    Attributes:
+        inputs: [B', ...] of the rows that could be read; None if there are none.
+        labels: task → [B', ...] of the same rows.
+        kept: [B] bool: which of the rows these are.
+        skipped: Why each other row could not be read.
+    """
+
+    inputs: Inputs | None
+    labels: dict[str, Tensor]
+    kept: Tensor
+    skipped: list[str]
+
+
+class Reader:
+    """Reads rows of splits.
+
+    A random transform draws the same for the same visit to the same row, on whatever process, in whatever batch: its
+    generators (torch's, NumPy's and Python's) are seeded with (seed, row, visit), and left as they were.
+
+    Args:
+        transform: What is done to the input of a row and to labels that lie on it, such as masks.
+        seed: Of random transforms.
+        skip: Leave rows out that cannot be read, in place of raising.
+    """
+
+    def __init__(self, transform: Transform | None = None, seed: int = 0, skip: bool = False) -> None:
+        self.transform, self.seed, self.skip = transform, seed, skip
+
+    def __call__(self, split: Split, rows: Tensor, visits: Tensor) -> Rows:
+        """Read `rows` [B], each for the time that `visits` [B] counts.
+
+        Raises:
+            UnreadableRowError: A row cannot be read, and is not to be skipped.
+            ValueError: Inputs differ in shape.
+        """
+        if self.transform is None and hasattr(split, "__getitems__"):
+            inputs, labels = split.__getitems__(rows)
+            return Rows(inputs, labels, torch.ones(len(rows), dtype=torch.bool), [])
+        read: list[tuple[int, Any, dict[str, Tensor]]] = []
+        kept, skipped = torch.ones(len(rows), dtype=torch.bool), []
+        with _generators_kept():
+            for place, (row, visit) in enumerate(zip(rows.tolist(), visits.tolist(), strict=True)):
+                try:
+                    sample, labels = split[row]
+                except UnreadableRowError as error:
+                    if not self.skip:
+                        raise
+                    kept[place] = False
+                    skipped.append(str(error))
+                    continue
+                if self.transform is not None:
+                    _seed(self.seed, row, visit)
+                    sample, labels = self.transform(sample, labels)
+                read.append((row, sample, labels))
+        if not read:
+            return Rows(None, {}, kept, skipped)
+        names = [split.name(row) for row, _, _ in read]
+        stacked = {task: torch.stack([labels[task] for _, _, labels in read]) for task in read[0][2]}
+        return Rows(_stack([sample for _, sample, _ in read], names), stacked, kept, skipped)
+
+
+def _stack(samples: list[Any], names: list[str]) -> Inputs:
+    """Samples of one shape as one tensor [B, ...], or as one a modality."""
+    if isinstance(samples[0], dict):
+        return {modality: _stack_tensors([sample[modality] for sample in samples], names) for modality in samples[0]}
+    return _stack_tensors(samples, names)
+
+
+def _stack_tensors(samples: list[Any], names: list[str]) -> Tensor:
+    tensors = [_tensor(sample) for sample in samples]
+    for tensor, name in zip(tensors, names, strict=True):
+        if tensor.shape != tensors[0].shape:
+            raise ValueError(
+                f"{name}: all inputs must have one shape, {tuple(tensors[0].shape)} as {names[0]}, "
+                f"found {tuple(tensor.shape)}; a `data.transform` can resize them"
+            )
+    return torch.stack(tensors)
+
+
+def _tensor(sample: Any) -> Tensor:
+    """An image (PIL, or uint8 [C, H, W]) in [0, 1], or other numbers as they are, real ones in the default type."""
+    x = functional.to_image(sample) if not isinstance(sample, Tensor | np.ndarray) else torch.as_tensor(sample)
+    x = x.as_subclass(Tensor)
+    if x.dtype == torch.uint8:
+        return x.to(torch.get_default_dtype()) / 255
+    return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
+
+
+def _seed(*key: int) -> None:
+    """Seed the generators that transforms draw from."""
+    number = int(np.random.SeedSequence(key).generate_state(1)[0])
+    torch.default_generator.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Give the global generators back as they were."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

@@ -1,0 +1,84 @@
+"""Images in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from datamodules.sources.base import Split, UnreadableRowError
+
+ImageMode = Literal["RGB", "L"]
+
+
+class ImageSplit(Split):
+    """Rows whose input is an image in a file of its own, opened when the row is read.
+
+    Args:
+        root: The folder that `paths` are relative to.
+        paths: [N] image files.
+        labels: task → [N, ...].
+        labelled: task → [N] bool; a task that is not in it has a label on every row.
+        groups: [N] rows with the same number belong together.
+        mode: "RGB" for three channels, "L" for grey.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: dict[str, Tensor],
+        labelled: dict[str, Tensor] | None = None,
+        groups: Tensor | None = None,
+        mode: ImageMode = "RGB",
+    ) -> None:
+        super().__init__(len(paths), labels, labelled, groups)
+        self.root, self.mode = root, mode
+        self.paths = np.array(paths, dtype=np.dtypes.StringDType())  # one block of memory, shared with the workers
+
+    def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
+        """The image, and the labels of one row."""
+        return self.image(row), self.labels_of(row)
+
+    def image(self, row: int) -> Image.Image:
+        """The decoded image.
+
+        Raises:
+            UnreadableRowError: Its file is missing, truncated or no image.
+        """
+        path = self.root / self.paths[row]
+        try:
+            with Image.open(path) as file:
+                return file.convert(self.mode)
+        except FileNotFoundError:
+            raise UnreadableRowError(f"{self.name(row)}: the file must be there, found none at {path}") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as PIL's decoders raise
+            raise UnreadableRowError(f"{self.name(row)}: {path} must be a whole image, found: {error}") from error
+
+    def name(self, row: int) -> str:
+        """The row's file."""
+        return str(self.paths[row])
+
+    def key(self, row: int) -> str:
+        """The row's file, relative to the root."""
+        return str(self.paths[row])
+
+    def missing(self) -> list[int]:
+        """Rows whose file is not there, found by listing each folder once."""
+        listed: dict[str, set[str]] = {}
+        missing = []
+        for row, path in enumerate(self.paths):
+            folder, _, file = path.rpartition("/")
+            if folder not in listed:
+                listed[folder] = _names(self.root / folder)
+            if file not in listed[folder]:
+                missing.append(row)
+        return missing
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
