@@ -15,14 +15,17 @@ EXACT = [
     "--trainer.gradient_clip_val", "1.0", "--trainer.limit_val_batches", "0",
     "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.parameters", "true", "--trainer.callbacks.folder",
 ]  # fmt: skip
-PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.steps_per_epoch", "6"]
+PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.epoch_length", "6", "--data.sampling.periods", "{sum: 3}"]
 
 
 def run(train: Train, folder: Path, ranks: int, batch: int, accumulate: int, *options: str) -> list[Tensor]:
     """Parameters after every micro-batch, [steps, P], for each rank."""
     folder.mkdir()
     several = ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"] if ranks > 1 else []
-    batches = ["--data.sampling.batch_size", str(batch), "--trainer.accumulate_grad_batches", str(accumulate)]
+    size = (
+        f"{{left: {batch}, right: {batch}, sum: {batch}, parity: {batch // 4}}}" if "PerTask" in options else str(batch)
+    )
+    batches = ["--data.sampling.batch_size", size, "--trainer.accumulate_grad_batches", str(accumulate)]
     train(*EXACT, str(folder), *options, *several, *batches)
     return [torch.load(folder / f"parameters-{rank}.pt") for rank in range(ranks)]
 

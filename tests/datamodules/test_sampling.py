@@ -1,57 +1,23 @@
 """Which rows a step draws, on each rank, before and after a resume."""
 
-from collections import Counter
-
 import pytest
 import torch
-from torch import Tensor
+from draws import epoch_of, masks, plan_of, rows_of, same
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import MultiTaskDataset
-from datamodules.sampling import Draw, DrawSampler, PerTask, Plan, Sampling, Shared
+from datamodules.sampling import DrawSampler, PerTask, Plan, Sampling, Shared
 from datamodules.sources import TensorSplit
-
-
-def masks(rows: int, *tasks: slice) -> Tensor:
-    """Which of `rows` each task has a label for, [T, N]."""
-    labelled = torch.zeros(len(tasks), rows, dtype=torch.bool)
-    for task, part in enumerate(tasks):
-        labelled[task, part] = True
-    return labelled
-
 
 PARTIAL = masks(53, slice(0, 40), slice(30, 53, 2))  # 12 rows at the end lack a label
 SIZES = {0: slice(0, 10), 1: slice(5, 105), 2: slice(100, 5100)}
 UNEQUAL = masks(5200, *SIZES.values())
 
 
-def epoch_of(
-    plan: Plan, epoch: int, ranks: int = 1, accumulate: int = 1, length: int | None = None
-) -> list[list[Draw]]:
-    """The draws of one epoch, rank → micro-batch."""
-    length = len(plan) if length is None else length
-    return [
-        list(DrawSampler(plan, rank, ranks, accumulate, length, position=lambda: (epoch, 0))) for rank in range(ranks)
-    ]
-
-
-def rows_of(plan: Plan, epoch: int, ranks: int = 1) -> list[list[int]]:
-    """Rows of each micro-batch on all ranks together."""
-    steps = zip(*epoch_of(plan, epoch, ranks), strict=True)
-    return [[row for draw in step for row in draw.rows.tolist()] for step in steps]
-
-
-def same(ours: list[Draw], theirs: list[Draw]) -> bool:
-    return len(ours) == len(theirs) and all(
-        torch.equal(a.rows, b.rows) and torch.equal(a.feeds, b.feeds) and a.counts == b.counts
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("epoch", [0, 4])
 def test_shared_visits_every_labelled_row_once_an_epoch(ranks: int, epoch: int) -> None:
-    by_rank = epoch_of(Shared(batch_size=4).plan(PARTIAL, ranks, seed=0), epoch, ranks)
+    by_rank = epoch_of(plan_of(Shared(batch_size=4), PARTIAL, ranks=ranks), epoch, ranks)
     visited = [row for draws in by_rank for draw in draws for row in draw.rows.tolist()]
     assert sorted(visited) == PARTIAL.any(dim=0).nonzero().flatten().tolist()
     for draws in by_rank:
@@ -59,21 +25,21 @@ def test_shared_visits_every_labelled_row_once_an_epoch(ranks: int, epoch: int) 
         assert all(torch.equal(draw.feeds, PARTIAL[:, draw.rows]) for draw in draws)
 
 
-@pytest.mark.parametrize("sampling", [Shared(8), PerTask(steps_per_epoch=5, batch_size=8)])
+@pytest.mark.parametrize("sampling", [Shared(8), PerTask(epoch_length=5, batch_size=8)])
 def test_order_follows_from_seed_and_epoch(sampling: Sampling) -> None:
-    first = sampling.plan(PARTIAL, 1, seed=3)
+    first = plan_of(sampling, PARTIAL, seed=3)
     orders = [rows_of(first, epoch) for epoch in range(4)]
     assert all(orders[i] != orders[j] for i in range(4) for j in range(i))
-    assert orders == [rows_of(sampling.plan(PARTIAL, 1, seed=3), epoch) for epoch in range(4)]
+    assert orders == [rows_of(plan_of(sampling, PARTIAL, seed=3), epoch) for epoch in range(4)]
     assert orders[2] == rows_of(first, 2)  # also out of turn
-    assert orders[0] != rows_of(sampling.plan(PARTIAL, 1, seed=4), 0)
+    assert orders[0] != rows_of(plan_of(sampling, PARTIAL, seed=4), 0)
 
 
-@pytest.mark.parametrize("sampling", [Shared, lambda batch_size: PerTask(steps_per_epoch=6, batch_size=batch_size)])
+@pytest.mark.parametrize("sampling", [Shared, lambda batch_size: PerTask(epoch_length=6, batch_size=batch_size)])
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_divide_the_rows_of_one_large_batch(sampling, ranks: int) -> None:
-    whole = rows_of(sampling(batch_size=4 * ranks).plan(PARTIAL, 1, seed=0), epoch=1)
-    parts = rows_of(sampling(batch_size=4).plan(PARTIAL, ranks, seed=0), epoch=1, ranks=ranks)
+    whole = rows_of(plan_of(sampling(batch_size=4 * ranks), PARTIAL), epoch=1)
+    parts = rows_of(plan_of(sampling(batch_size=4), PARTIAL, ranks=ranks), epoch=1, ranks=ranks)
     assert [sorted(step) for step in parts] == [sorted(step) for step in whole]
 
 
@@ -92,66 +58,26 @@ def test_ranks_divide_the_rows_of_one_large_batch(sampling, ranks: int) -> None:
     ],
 )
 def test_last_page_has_a_row_for_every_rank(rows: int, batch_size: int, ranks: int, pages: list[int]) -> None:
-    plan = Shared(batch_size).plan(masks(rows, slice(None)), ranks, seed=0)
+    plan = plan_of(Shared(batch_size), masks(rows, slice(None)), ranks=ranks)
     assert len(plan) == len(pages)
     assert [len(step) for step in rows_of(plan, 0, ranks)] == pages
     assert all(len(draw.rows) for draws in epoch_of(plan, 0, ranks) for draw in draws)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_per_task_draws_every_task_alike_whatever_its_size(ranks: int) -> None:
-    plan = PerTask(steps_per_epoch=7, batch_size=6).plan(UNEQUAL, ranks, seed=0)
-    for epoch in range(3):
-        for draws in epoch_of(plan, epoch, ranks):
-            assert len(draws) == 7
-            for draw in draws:
-                assert draw.feeds.sum(dim=1).tolist() == [6, 6, 6]
-                assert draw.feeds.sum(dim=0).tolist() == [1] * 18  # a row feeds the task it was drawn for
-                assert UNEQUAL[:, draw.rows][draw.feeds].all()
-                assert draw.counts == [6 * ranks] * 3
-
-
-def test_per_task_row_counts_differ_by_one_at_most_at_any_time() -> None:
-    plan = PerTask(steps_per_epoch=7, batch_size=16).plan(UNEQUAL, 1, seed=0)
-    counts = [Counter(dict.fromkeys(range(part.start, part.stop), 0)) for part in SIZES.values()]
-    for epoch in range(4):  # 448 rows a task: 45 passes over the first, a part of one over the last
-        for draw in epoch_of(plan, epoch)[0]:
-            for task, count in enumerate(counts):
-                count.update(draw.rows[draw.feeds[task]].tolist())
-                assert max(count.values()) - min(count.values()) <= 1
-    assert min(counts[0].values()) == 44
-
-
-def test_per_task_streams_go_on_over_the_end_of_an_epoch() -> None:
-    plan = PerTask(steps_per_epoch=3, batch_size=4).plan(UNEQUAL, 1, seed=0)
-    stream = [row for e in range(25) for draw in epoch_of(plan, e)[0] for row in draw.rows[draw.feeds[0]].tolist()]
-    passes = [tuple(stream[start : start + 10]) for start in range(0, 300, 10)]
-    assert all(sorted(each) == list(range(10)) for each in passes)
-    assert len(set(passes)) == 30  # each shuffled anew
-    long = PerTask(steps_per_epoch=75, batch_size=4).plan(UNEQUAL, 1, seed=0)
-    assert stream == [row for draw in epoch_of(long, 0)[0] for row in draw.rows[draw.feeds[0]].tolist()]
-
-
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_per_task_epochs_are_optimizer_steps(accumulate: int) -> None:
-    plan = PerTask(steps_per_epoch=5, batch_size=4).plan(UNEQUAL, 2, seed=0, accumulate=accumulate)
-    assert [len(draws) for draws in epoch_of(plan, 0, 2, accumulate)] == [5 * accumulate] * 2
-    large = PerTask(steps_per_epoch=5, batch_size=4 * accumulate).plan(UNEQUAL, 2, seed=0)
-    for epoch in range(3):
-        parts = rows_of(plan, epoch, ranks=2)
-        for step, expected in enumerate(rows_of(large, epoch, ranks=2)):
-            window = parts[step * accumulate : (step + 1) * accumulate]
-            assert sorted(row for part in window for row in part) == sorted(expected)
-
-
-def test_per_task_shuffles_tasks_with_the_same_rows_apart() -> None:
-    (draw,) = epoch_of(PerTask(1, batch_size=50).plan(masks(50, slice(None), slice(None)), 1, seed=0), 0)[0]
-    assert draw.rows[:50].tolist() != draw.rows[50:].tolist()
-
-
+QUARTERS = {"task0": 0.25, "task1": 0.25, "task2": 0.5}
 PLANS = {
-    "shared": Shared(2).plan(PARTIAL, 2, seed=1),  # 12 pages
-    "per_task": PerTask(11, batch_size=2).plan(UNEQUAL, 2, seed=1),
+    "shared": plan_of(Shared(2), PARTIAL, seed=1, ranks=2),  # 12 pages
+    **{
+        name: plan_of(PerTask(1, epoch_length=11, **options), UNEQUAL, seed=1, ranks=2)
+        for name, options in {
+            "uniform": {},
+            "temperature": {"probabilities": "proportional", "temperature": 4.0},
+            "explicit": {"probabilities": QUARTERS},
+            "some tasks": {"probabilities": QUARTERS, "tasks_per_step": 2},
+            "round robin": {"round_robin": True},
+            "periods": {"periods": {"task0": 3}},
+        }.items()
+    },
 }
 plans = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 
@@ -212,8 +138,8 @@ def test_workers_that_run_ahead_do_not_move_the_position(workers: int) -> None:
     ("build", "key"),
     [
         (lambda: Shared(batch_size=0), "data.sampling.batch_size"),
-        (lambda: PerTask(5, batch_size=0), "data.sampling.batch_size"),
-        (lambda: PerTask(0), "data.sampling.steps_per_epoch"),
+        (lambda: PerTask(batch_size=0), "data.sampling.batch_size"),
+        (lambda: PerTask(epoch_length=0), "data.sampling.epoch_length"),
     ],
 )
 def test_sizes_below_one_are_refused(build, key: str) -> None:

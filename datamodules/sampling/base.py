@@ -1,0 +1,132 @@
+"""Which task, which rows: every draw is a pure function of (seed, epoch, step).
+
+Nothing here holds a position or a random state, so a resumed run only has to know where it stands, and every rank
+works out the whole step, takes its own part of it, and knows how many labelled rows the step has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Rows for one forward pass on one process, and what they are for.
+
+    Attributes:
+        rows: [B] indices into the split.
+        visits: [B] a number that tells this visit to a row from others: what a random transform of it is drawn from.
+        feeds: [T, B] bool: which tasks each row feeds.
+        counts: [T] labelled rows of the whole optimizer step: all ranks, all micro-batches.
+    """
+
+    rows: Tensor
+    visits: Tensor
+    feeds: Tensor
+    counts: list[int]
+
+
+class Plan(ABC):
+    """The micro-batches of every epoch over one split, each for all ranks together."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Micro-batches in an epoch."""
+
+    @abstractmethod
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Micro-batch `step` of `epoch` on all ranks: rows [B], their visits [B], and what they feed, bool [T, B]."""
+
+
+class Sampling(ABC):
+    """How the rows of a training step are chosen."""
+
+    @abstractmethod
+    def plan(
+        self,
+        labelled: Tensor,
+        tasks: Sequence[str],
+        seed: int,
+        ranks: int = 1,
+        accumulate: int = 1,
+        limit: Callable[[int], int] = int,
+    ) -> Plan:
+        """The plan for a split.
+
+        Args:
+            labelled: [T, N] bool: which rows carry a label of which task.
+            tasks: [T] their names.
+            seed: Of the order of the rows.
+            ranks: Number of processes.
+            accumulate: Micro-batches an optimizer step.
+            limit: Micro-batches of a whole epoch → those of them that are used, as `trainer.limit_train_batches` says.
+
+        Raises:
+            ValueError: The settings do not fit the data.
+        """
+
+
+class DrawSampler(Sampler[Draw]):
+    """The draws of one process, epoch after epoch.
+
+    Args:
+        plan: What all ranks draw together.
+        rank: This process.
+        ranks: Number of processes.
+        accumulate: Micro-batches an optimizer step.
+        length: Micro-batches of the plan that an epoch uses.
+        position: (epoch, micro-batches of it that are done), asked when an iteration begins.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rank: int,
+        ranks: int,
+        accumulate: int,
+        length: int,
+        position: Callable[[], tuple[int, int]],
+    ) -> None:
+        self.plan, self.rank, self.ranks, self.accumulate = plan, rank, ranks, accumulate
+        self.length, self.position = length, position
+
+    def __len__(self) -> int:
+        """Micro-batches of the plan: the trainer applies `limit_train_batches` to it, and comes to `length`."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Draw]:
+        """What is left of the epoch."""
+        # Not a generator: a loader's workers run ahead, so the position is read now, not at the first `next`.
+        return self._draws(*self.position())
+
+    def _draws(self, epoch: int, done: int) -> Iterator[Draw]:
+        part = slice(self.rank, None, self.ranks)
+        for first in range(done - done % self.accumulate, self.length, self.accumulate):
+            window = range(first, min(first + self.accumulate, self.length))
+            draws = [self.plan.draw(epoch, step) for step in window]
+            counts = torch.stack([feeds.sum(dim=1) for *_, feeds in draws]).sum(dim=0).tolist()
+            for step, (rows, visits, feeds) in zip(window, draws, strict=True):
+                if step >= done:
+                    yield Draw(rows[part].contiguous(), visits[part], feeds[:, part], counts)
+
+
+def positive(key: str, value: int) -> int:
+    """`value`, or a ValueError that names the configuration's `key` where it is below 1."""
+    if value < 1:
+        raise ValueError(f"data.{key}: must be at least 1, found {value}")
+    return value
+
+
+def permutation(size: int, *key: int) -> Integers:
+    """A shuffled `arange(size)` that follows from `key` alone."""
+    return np.random.default_rng(key).permutation(size)

@@ -1,0 +1,65 @@
+"""Every row feeds every task that it has a label for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from datamodules.sampling.base import Plan, Sampling, permutation, positive
+
+
+class Shared(Sampling):
+    """Every row feeds every task that it has a label for; an epoch visits every labelled row once, shuffled.
+
+    Args:
+        batch_size: Rows a micro-batch on each process.
+    """
+
+    def __init__(self, batch_size: int = 64) -> None:
+        self.batch_size = positive("sampling.batch_size", batch_size)
+
+    def plan(
+        self,
+        labelled: Tensor,
+        tasks: Sequence[str],
+        seed: int,
+        ranks: int = 1,
+        accumulate: int = 1,
+        limit: Callable[[int], int] = int,
+    ) -> Plan:
+        """Pages of a new permutation of the labelled rows every epoch."""
+        rows = labelled.any(dim=0).nonzero().squeeze(1)
+        return Pages(
+            labelled, lambda epoch: rows[torch.from_numpy(permutation(len(rows), seed, epoch))], self.batch_size, ranks
+        )
+
+
+class Pages(Plan):
+    """An order of rows, cut into pages; a last page with fewer rows than ranks joins the one before it.
+
+    Args:
+        labelled: [T, N] bool.
+        order: epoch → the rows that it visits.
+        batch_size: Rows a page and rank.
+        ranks: Number of processes.
+    """
+
+    def __init__(self, labelled: Tensor, order: Callable[[int], Tensor], batch_size: int, ranks: int) -> None:
+        self.labelled, self.size = labelled, batch_size * ranks
+        self.order = lru_cache(maxsize=1)(order)
+        rows = len(self.order(0))
+        self.pages = rows // self.size if 0 < rows % self.size < ranks <= rows else ceil(rows / self.size)
+
+    def __len__(self) -> int:
+        """Pages."""
+        return self.pages
+
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One page, visited for the `epoch`-th time, and the tasks that its rows have a label for."""
+        end = None if step == self.pages - 1 else (step + 1) * self.size
+        rows = self.order(epoch)[step * self.size : end]
+        return rows, torch.full_like(rows, epoch), self.labelled[:, rows]
