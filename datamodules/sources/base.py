@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from datamodules.targets import Target
+
+if TYPE_CHECKING:
+    from datamodules.folds import Folds
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -114,3 +117,15 @@ class Source(ABC):
     @abstractmethod
     def split(self, name: SplitName) -> Split:
         """The rows for training ("train"), validation ("val") or test ("test")."""
+
+    def folded(self, folds: Folds) -> Source:
+        """This source with a fold of its rows for training and validation in place of those two splits.
+
+        A source whose inputs hang on what the training split is, such as by its mean, has its own.
+
+        Raises:
+            ValueError: There are more folds than rows or groups.
+        """
+        from datamodules.sources.folded import FoldedSource  # which is a source itself
+
+        return FoldedSource(self, folds)

@@ -1,0 +1,97 @@
+"""Cross-validation: the rows for training and validation, divided anew."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from torch import Tensor
+
+from datamodules.targets import Binary, Categorical, Target
+
+if TYPE_CHECKING:
+    from datamodules.sources.base import Source
+
+
+@dataclass
+class Folds:
+    """One of k folds: of the rows for training and validation together, a k-th is for validation, the rest to train.
+
+    Rows of a group stay together where the source has groups. The test split is left as it is.
+
+    Args:
+        k: Number of folds.
+        fold: Which of them is for validation, from 0 to k - 1.
+        stratify: A task with classes, of which each fold gets its share, and of the rows without a label too. A source
+            that does not carry it is divided without.
+        seed: Of the division, the same for all folds of it. Not the seed of the training run.
+    """
+
+    k: int
+    fold: int
+    stratify: str | None = None
+    seed: int = 0
+
+    def held_out(self, rows: int, strata: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
+        """Which of `rows` are for validation, bool [N].
+
+        Args:
+            rows: Their number N.
+            strata: [N] numbers of their strata.
+            groups: [N] numbers of their groups.
+
+        Raises:
+            ValueError: There are more folds than rows, than groups, or than rows of the largest stratum.
+        """
+        limits = {"rows": rows}
+        if groups is not None:
+            limits["groups"] = len(np.unique(groups.numpy()))
+        if strata is not None:
+            limits["rows of the most frequent class"] = int((strata + 1).bincount().max())
+        for name, number in limits.items():
+            if number < self.k:
+                raise ValueError(f"data.folds.k: must be at most the {number} {name} of train and val, found {self.k}")
+        options = {"n_splits": self.k, "shuffle": True, "random_state": self.seed}
+        if groups is None:
+            division = KFold(**options) if strata is None else StratifiedKFold(**options)
+        else:
+            division = GroupKFold(**options) if strata is None else StratifiedGroupKFold(**options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes with fewer rows than folds
+            _, chosen = next(islice(division.split(torch.zeros(rows), strata, groups), self.fold, None))
+        mask = torch.zeros(rows, dtype=torch.bool)
+        mask[torch.from_numpy(chosen)] = True
+        return mask
+
+
+def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[str, Target]) -> dict[str, Source]:
+    """The sources with fold `folds.fold` for validation.
+
+    Raises:
+        ValueError: There is no such fold or task with classes, or a source has too few rows.
+    """
+    if folds.k < 2:
+        raise ValueError(f"data.folds.k: must be at least 2, found {folds.k}")
+    if not 0 <= folds.fold < folds.k:
+        raise ValueError(f"data.folds.fold: must be from 0 to {folds.k - 1}, found {folds.fold}")
+    known = [task for task, target in targets.items() if isinstance(target, Categorical | Binary)]
+    if folds.stratify is not None and folds.stratify not in known:
+        raise ValueError(f"data.folds.stratify: must be a task with classes, one of {known}, found {folds.stratify!r}")
+    folded = {}
+    for name, source in sources.items():
+        try:
+            folded[name] = source.folded(folds)
+        except ValueError as error:
+            raise ValueError(f"data.sources.{name}: {error}") from error
+    return folded
+
+
+def strata_of(labels: Tensor, labelled: Tensor) -> Tensor:
+    """Class numbers [N] of the `labels` [N] of a task with classes, -1 for those that are not `labelled` [N]."""
+    return torch.where(labelled, labels.long(), -1)

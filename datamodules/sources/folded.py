@@ -1,0 +1,138 @@
+"""A source whose rows for training and validation are divided anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.batch import Inputs, map_inputs
+from datamodules.folds import Folds, strata_of
+from datamodules.sources.base import Source, Split, SplitName
+from datamodules.targets import Binary, Categorical, Target
+
+
+class FoldedSource(Source):
+    """Any source, with a fold for validation and the other folds for training.
+
+    Args:
+        source: The source.
+        folds: Which fold.
+
+    Raises:
+        ValueError: There are more folds than rows or groups.
+    """
+
+    def __init__(self, source: Source, folds: Folds) -> None:
+        self.targets = source.targets
+        given: dict[SplitName, Split] = {"train": source.split("train"), "val": source.split("val")}
+        rows = torch.arange(sum(len(part) for part in given.values()))
+        whole = JoinedSplit(given, rows)
+        task = folds.stratify
+        classes = task in whole.labelled and isinstance(self.targets.get(task), Categorical | Binary)
+        strata = whole.strata(task) if task is not None and classes else None
+        held_out = folds.held_out(len(rows), strata, whole.groups)
+        view = FastJoinedSplit if all(hasattr(part, "__getitems__") for part in given.values()) else JoinedSplit
+        self._splits = {
+            "train": view(given, rows[~held_out]),
+            "val": view(given, rows[held_out]),
+            "test": source.split("test"),
+        }
+
+    def split(self, name: SplitName) -> Split:
+        """Views of the rows of the source."""
+        return self._splits[name]
+
+
+class JoinedSplit(Split):
+    """Rows of several splits of a source.
+
+    Args:
+        parts: What the source calls each split → the split.
+        rows: [N] rows, which count through the parts one after the other.
+    """
+
+    def __init__(self, parts: Mapping[SplitName, Split], rows: Tensor) -> None:
+        tasks = dict.fromkeys(task for part in parts.values() for task in part.labelled)
+        columns = {task: _joined_labels(list(parts.values()), task) for task in tasks}
+        self._parts, self._joined = parts, rows
+        self._ends = torch.tensor([len(part) for part in parts.values()]).cumsum(0)
+        groups = [part.groups for part in parts.values() if part.groups is not None]
+        super().__init__(
+            len(rows),
+            {task: labels[rows] for task, (labels, _) in columns.items()},
+            {task: labelled[rows] for task, (_, labelled) in columns.items()},
+            torch.cat(groups)[rows] if len(groups) == len(parts) else None,
+        )
+
+    def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
+        """Input and labels of one row."""
+        _, part, place = self._find(row)
+        sample, labels = part[place]
+        return sample, {**self.labels_of(row), **labels}  # all of a batch have the same tasks
+
+    def strata(self, task: str) -> Tensor:
+        """Class numbers [N] of a task with classes, -1 without a label."""
+        return strata_of(self._labels[task], self.labelled[task])
+
+    def name(self, row: int) -> str:
+        """What the source calls the row, and in which of its splits."""
+        given, part, place = self._find(row)
+        return f"{part.name(place)} (of {given!r} before folding)"
+
+    def key(self, row: int) -> str:
+        """What the source tells the row by."""
+        _, part, place = self._find(row)
+        return part.key(place)
+
+    def missing(self) -> list[int]:
+        """Rows whose file is not there."""
+        missing = torch.zeros(int(self._ends[-1]), dtype=torch.bool)
+        for part, end in zip(self._parts.values(), self._ends, strict=True):
+            missing[torch.tensor(part.missing(), dtype=torch.long) + (end - len(part))] = True
+        return [int(row) for row in missing[self._joined].nonzero()]
+
+    def check(self, targets: dict[str, Target]) -> None:
+        """Refuse what the parts refuse."""
+        for given, part in self._parts.items():
+            try:
+                part.check({task: targets[task] for task in part.labelled})
+            except ValueError as error:
+                raise ValueError(f"of {given!r} before folding, {error}") from error
+
+    def _find(self, row: int) -> tuple[SplitName, Split, int]:
+        """A row's split, and where it is in it."""
+        joined = self._joined[row]
+        number = int(torch.searchsorted(self._ends, joined, right=True))
+        given, part = list(self._parts.items())[number]
+        return given, part, int(joined - (self._ends[number] - len(part)))
+
+
+class FastJoinedSplit(JoinedSplit):
+    """Rows of splits that give many rows at once."""
+
+    def __getitems__(self, rows: Tensor) -> tuple[Inputs, dict[str, Tensor]]:
+        """Inputs [B, ...] and labels [B, ...] of `rows` [B]."""
+        joined = self._joined[rows]
+        number = torch.searchsorted(self._ends, joined, right=True)
+        inputs = []
+        part: Any  # one that has `__getitems__`
+        for index, part in enumerate(self._parts.values()):
+            mine = joined[number == index]
+            if len(mine):
+                inputs.append(part.__getitems__(mine - (self._ends[index] - len(part)))[0])
+        back = number.argsort(stable=True).argsort()
+        labels = {task: values[rows] for task, values in self._labels.items()}
+        return map_inputs(lambda *xs: torch.cat(xs)[back], *inputs), labels
+
+
+def _joined_labels(parts: Sequence[Split], task: str) -> tuple[Tensor, Tensor]:
+    """Labels [N, ...] of all rows of the parts, zero without one, and which rows carry one, bool [N]."""
+    like = next(part.labels(task) for part in parts if task in part.labelled)
+    labelled = [part.labelled.get(task, torch.zeros(len(part), dtype=torch.bool)) for part in parts]
+    mask = torch.cat(labelled)
+    labels = like.new_zeros(len(mask), *like.shape[1:])
+    labels[mask] = torch.cat([part.labels(task) for part in parts if task in part.labelled])
+    return labels, mask

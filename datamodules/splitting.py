@@ -1,0 +1,83 @@
+"""Which row goes to which part, where a dataset is to be split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isclose
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+def split_rows(fractions: Sequence[float], strata: Integers, groups: Integers | None = None, seed: int = 0) -> Integers:
+    """The part [N] that each row goes to.
+
+    Args:
+        fractions: The share of each part.
+        strata: [N] rows with the same number are divided by the fractions too: without `groups`, each part gets its
+            share of every stratum and of all rows to within one row.
+        groups: [N] rows with the same number go to the same part. Sizes and strata are then as near to the fractions
+            as it gets by giving one group after the other, the largest first, to the part where it lessens the squared
+            deviations most.
+        seed: Of the order of rows, and of groups of one size.
+
+    Raises:
+        ValueError: The fractions are not positive, do not add up to one, or leave a part without a row.
+    """
+    if min(fractions) <= 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(f"`fractions` must be positive and add up to 1, found {list(fractions)}")
+    rng = np.random.default_rng(seed)
+    shares = np.array(fractions)
+    _, strata = np.unique(strata, return_inverse=True)
+    parts = _by_strata(shares, strata, rng) if groups is None else _by_groups(shares, strata, groups, rng)
+    sizes = np.bincount(parts, minlength=len(shares))
+    if not sizes.all():
+        raise ValueError(f"`fractions` must give each split a row, found {list(fractions)} of {len(parts)} rows")
+    return parts
+
+
+def _by_strata(shares: NDArray[np.float64], strata: Integers, rng: np.random.Generator) -> Integers:
+    """Go through the strata and round every share up or down, up for the parts that are most behind."""
+    parts = np.empty(len(strata), dtype=np.int64)
+    order = rng.permutation(len(strata))
+    order = order[np.argsort(strata[order], kind="stable")]
+    behind, start = np.zeros(len(shares)), 0  # what the parts have too little so far, always within one row
+    for size in np.bincount(strata):
+        behind += size * shares
+        quotas = np.floor(size * shares).astype(np.int64)
+        behind -= quotas
+        extra = np.argsort(-behind, kind="stable")[: size - quotas.sum()]
+        quotas[extra] += 1
+        behind[extra] -= 1
+        parts[order[start : start + size]] = np.repeat(np.arange(len(shares)), quotas)
+        start += size
+    return parts
+
+
+def _by_groups(shares: NDArray[np.float64], strata: Integers, groups: Integers, rng: np.random.Generator) -> Integers:
+    """Give whole groups away, the largest first."""
+    _, groups = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(groups)
+    if len(sizes) < len(shares):
+        raise ValueError(f"`group` must have a group for each of {len(shares)} splits, found {len(sizes)}")
+    height = strata.max() + 1
+    pairs, counts = np.unique(groups * height + strata, return_counts=True)  # rows of a group in a stratum
+    starts = np.searchsorted(pairs // height, np.arange(len(sizes) + 1))
+    wanted = np.outer(np.bincount(strata), shares)  # rows of a stratum that a part still lacks
+    wanted_rows = len(groups) * shares
+    order = rng.permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    part_of, empty = np.empty(len(sizes), dtype=np.int64), np.ones(len(shares), dtype=bool)
+    for done, group in enumerate(order):
+        mine = slice(starts[group], starts[group + 1])
+        stratum, rows = pairs[mine] % height, counts[mine, None]
+        change = (rows * (rows - 2 * wanted[stratum])).sum(axis=0) + sizes[group] * (sizes[group] - 2 * wanted_rows)
+        if len(order) - done <= empty.sum():  # no part is to stay empty
+            change[~empty] = np.inf
+        part = int(change.argmin())
+        wanted[stratum, part] -= rows[:, 0]
+        wanted_rows[part] -= sizes[group]
+        part_of[group], empty[part] = part, False
+    return part_of[groups]
