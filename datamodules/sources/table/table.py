@@ -1,0 +1,208 @@
+"""A CSV or Parquet file, a row a sample."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.folds import Folds, strata_of
+from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.images import ImageMode
+from datamodules.sources.table.features import Features
+from datamodules.sources.table.kinds import Column, read_labels
+from datamodules.sources.table.reading import first, place, read_table
+from datamodules.sources.table.splits import FeatureRows, ImageRows
+from datamodules.splitting import split_rows
+from datamodules.targets import Binary, Categorical, Target
+
+
+class Table(Source):
+    """A table whose columns name images, hold features, or both, and hold the labels of any tasks.
+
+    An empty cell of a target column is a missing label. A row is called by its place below the header, from 0.
+
+    Args:
+        path: A CSV file (commas, UTF-8, a header) or a Parquet file.
+        targets: The target columns, which are the tasks: a list, or task → what its column holds, null to infer it.
+        image: The column of image files, relative to the table's folder.
+        mode: "RGB" for images of three channels, "L" for grey ones.
+        features: Columns of numbers, standardised by the training split, or of text and booleans, one-hot; an empty
+            cell is 0. A row's input is its image, its features [F], or a dict of `image` and `features`.
+        split: The column that says train, val or test.
+        fractions: Without it, the share of rows for training, validation and test.
+        stratify: A target with classes, each of which is divided by the fractions too, as are the rows without one.
+        group: A column; rows of the same value are in the same split, and in the same fold.
+        seed: Of the division by fractions. Not the seed of the training run.
+
+    Raises:
+        ValueError: The file or a column is not there, a cell is not what its column must hold, the same image or group
+            is in two splits, or arguments contradict each other.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        targets: list[str] | dict[str, Column | None],
+        image: str | None = None,
+        mode: ImageMode = "RGB",
+        features: list[str] | None = None,
+        split: str | None = None,
+        fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        stratify: str | None = None,
+        group: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.path, self.mode = Path(path), mode
+        given = dict.fromkeys(targets) if isinstance(targets, list) else targets
+        columns = {task: column or Column() for task, column in given.items()}
+        names = {task: column.column or task for task, column in columns.items()}
+        features = features or []
+        _check_arguments(self.path.name, list(names.values()), image, features, split, stratify)
+        wanted = [name for name in (*names.values(), image, *features, split, group) if name is not None]
+        frame = read_table(self.path, wanted, verbatim=image)
+        labels = {task: read_labels(self.path.name, frame[names[task]], column) for task, column in columns.items()}
+        self.targets: dict[str, Target] = {task: each.target for task, each in labels.items()}
+        self._labels = {task: each.values for task, each in labels.items()}
+        self._labelled = {task: each.labelled for task, each in labels.items()}
+        self._features = Features(self.path.name, [frame[name] for name in features]) if features else None
+        self._paths = _paths(self.path.name, frame[image]) if image else None
+        self._groups = _groups(self.path.name, frame[group]) if group else None
+        self._same_image = _first_of_same(frame, [image]) if image else None
+        parts = self._given_parts(frame[split]) if split else self._drawn_parts(len(frame), fractions, stratify, seed)
+        if split and not image:
+            copies = _first_of_same(frame, [*features, *names.values()])
+            self._refuse_shared(copies, parts, "the same features and labels must not be")
+        self._place(parts)
+
+    def split(self, name: SplitName) -> FeatureRows | ImageRows:
+        """Inputs are images, features [N, F], or both."""
+        rows = self._rows[name]
+        features = None if self._features is None else self._features.of(rows, self._rows["train"])
+        labels = {task: values[rows] for task, values in self._labels.items()}
+        labelled = {task: mask[rows] for task, mask in self._labelled.items()}
+        groups = None if self._groups is None else self._groups[rows]
+        if self._paths is not None:
+            paths = self._paths[rows.numpy()].tolist()
+            return ImageRows(self.path, rows, paths, self.mode, features, labels, labelled, groups)
+        assert features is not None
+        return FeatureRows(self.path.name, rows, features, labels, labelled, groups)
+
+    def folded(self, folds: Folds) -> Table:
+        """This table with a fold for validation; the features' statistics are those of the new training rows."""
+        rows = torch.cat([self._rows["train"], self._rows["val"]]).sort().values
+        strata = None if folds.stratify is None else self._strata(folds.stratify)
+        groups = None if self._groups is None else self._groups[rows]
+        held_out = folds.held_out(len(rows), None if strata is None else strata[rows], groups)
+        parts = torch.full((len(self._rows["test"]) + len(rows),), SPLITS.index("test"))
+        parts[rows] = torch.where(held_out, SPLITS.index("val"), SPLITS.index("train"))
+        table = copy.copy(self)
+        table._place(parts)
+        return table
+
+    def _given_parts(self, cells: pl.Series) -> Tensor:
+        """The split [N] of every row, as the split column says."""
+        text = cells.cast(pl.String)
+        parts = text.cast(pl.Enum(SPLITS), strict=False).to_physical()
+        where = place(self.path.name, cells.name)
+        if parts.is_null().any():
+            row = first(parts.is_null())
+            found = "an empty cell" if text[row] is None else repr(text[row])
+            where = place(self.path.name, cells.name, row)
+            raise ValueError(f"{where}: a cell must be one of {', '.join(SPLITS)}, found {found}")
+        for number, name in enumerate(SPLITS):
+            if not (parts == number).any():
+                raise ValueError(f"{where}: each of {', '.join(SPLITS)} must have a row, found none of {name!r}")
+        return torch.tensor(parts.cast(pl.Int64).to_numpy())
+
+    def _drawn_parts(self, rows: int, fractions: Sequence[float], stratify: str | None, seed: int) -> Tensor:
+        """The split [N] of every row, divided by the fractions."""
+        strata = torch.zeros(rows, dtype=torch.long) if stratify is None else self._strata(stratify)
+        if strata is None:
+            known = {task: type(target).__name__.lower() for task, target in self.targets.items()}
+            raise ValueError(
+                f"{self.path.name}: `stratify` must be a categorical or binary target of {known}, found {stratify!r}"
+            )
+        groups = None if self._groups is None else self._groups.numpy()
+        try:
+            return torch.from_numpy(split_rows(fractions, strata.numpy(), groups, seed))
+        except ValueError as error:
+            raise ValueError(f"{self.path.name}: {error}") from error
+
+    def _strata(self, task: str) -> Tensor | None:
+        """Class numbers [N], -1 without a label; None if the table does not carry the task or it has no classes."""
+        if not isinstance(self.targets.get(task), Categorical | Binary):
+            return None
+        return strata_of(self._labels[task], self._labelled[task])
+
+    def _place(self, parts: Tensor) -> None:
+        """Put every row into its split, `parts` [N]; refuse what two splits must not share."""
+        if self._same_image is not None:
+            self._refuse_shared(self._same_image, parts, "the same image must not be", "; `group` keeps rows together")
+        if self._groups is not None:
+            self._refuse_shared(self._groups, parts, "a group must not be")
+        self._rows = {name: (parts == number).nonzero().squeeze(1) for number, name in enumerate(SPLITS)}
+
+    def _refuse_shared(self, same: Tensor, parts: Tensor, rule: str, way_out: str = "") -> None:
+        """Refuse rows in two splits; `same` [N] is the first row that is the same as each row."""
+        apart = (parts != parts[same]).nonzero()
+        if len(apart):
+            row = int(apart[0])
+            other = int(same[row])
+            image = f" ({self._paths[row]})" if self._paths is not None else ""
+            raise ValueError(
+                f"{self.path.name}: {rule} in two splits, found row {other} in {SPLITS[int(parts[other])]!r} and "
+                f"row {row} in {SPLITS[int(parts[row])]!r}{image}{way_out}"
+            )
+
+
+def _check_arguments(
+    table: str,
+    targets: Sequence[str],
+    image: str | None,
+    features: Sequence[str],
+    split: str | None,
+    stratify: str | None,
+) -> None:
+    """Refuse arguments that contradict each other."""
+    if image is None and not features:
+        raise ValueError(f"{table}: `image` or `features` must name a column, found neither")
+    if both := [name for name in targets if name in (image, *features, split)]:
+        raise ValueError(f"{table}: a target must not be an input or the split as well, found {both}")
+    for name, columns in (("targets", targets), ("features", features)):
+        if twice := sorted({each for each in columns if columns.count(each) > 1}):
+            raise ValueError(f"{table}: `{name}` must name a column once, found {twice} more than once")
+    if split is not None and stratify is not None:
+        raise ValueError(f"{table}: `stratify` must not be given with `split`, found {stratify!r} and {split!r}")
+
+
+def _paths(table: str, cells: pl.Series) -> NDArray[Any]:
+    """Image files [N], in one block of memory."""
+    if cells.dtype != pl.String:
+        raise ValueError(f"{place(table, cells.name)}: image files must be text, found {cells.dtype}")
+    empty = (cells.str.strip_chars() == "").fill_null(True)
+    if empty.any():
+        raise ValueError(f"{place(table, cells.name, first(empty))}: must name an image file, found an empty cell")
+    return np.array(cells.to_list(), dtype=np.dtypes.StringDType())
+
+
+def _groups(table: str, cells: pl.Series) -> Tensor:
+    """A number [N] of each row's group: its first row."""
+    if cells.null_count():
+        where = place(table, cells.name, first(cells.is_null()))
+        raise ValueError(f"{where}: a row must have a group, found an empty cell")
+    return _first_of_same(cells.to_frame(), [cells.name])
+
+
+def _first_of_same(frame: pl.DataFrame, columns: Sequence[str]) -> Tensor:
+    """The first row [N] with the same values in `columns` as each row."""
+    keys = frame.select(pl.col(name).alias(f"key {number}") for number, name in enumerate(columns))
+    rows = keys.with_row_index("row").select(pl.col("row").min().over(keys.columns)).to_series()
+    return torch.tensor(rows.cast(pl.Int64).to_numpy())
