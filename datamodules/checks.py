@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from datamodules.reading import Reader
 from datamodules.sources import Source, Split, SplitName
-from datamodules.targets import Target
+from datamodules.targets import Binary, Categorical, MultiLabel, Target
 
 Shape = tuple[int, ...]
 
@@ -27,10 +28,10 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
                 raise ValueError(
                     f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
                 )
-            if task in ("total", "row"):
+            if task in ("total", "row", "sample"):
                 raise ValueError(
-                    f"data.sources.{source}: a task's name must not be 'total' or 'row', "
-                    f"which name the sum of the losses and the number of a row, found {task!r}"
+                    f"data.sources.{source}: a task's name must not be 'total', 'row' or 'sample', "
+                    f"which name the sum of the losses and two columns of the predictions, found {task!r}"
                 )
             if targets.setdefault(task, target) != target:
                 raise ValueError(
@@ -70,6 +71,23 @@ def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
     return target.fitted(torch.cat([split.labels(task) for split in splits if task in split.labelled]))
 
 
+def check_classes(splits: Mapping[SplitName, Mapping[str, Split]], targets: Mapping[str, Target]) -> None:
+    """Check that every class of the rows for validation and test occurs in training, over all sources.
+
+    Raises:
+        ValueError: One does not.
+    """
+    for task, target in targets.items():
+        if not isinstance(target, Binary | Categorical | MultiLabel):
+            continue
+        carried = [split.labels(task) for split in splits["train"].values() if task in split.labelled]
+        trained = torch.stack([_members(labels, target) for labels in carried]).any(dim=0)
+        for name in ("val", "test"):
+            for source, split in splits[name].items():
+                if task in split.labelled:
+                    _check_members(f"data.sources.{source}: split {name!r}", split, task, target, trained)
+
+
 def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
     """Check that the files of the split `name` of every source are there, without opening them.
 
@@ -80,8 +98,8 @@ def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
         if missing := split.missing():
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise ValueError(
-                f"data.sources.{source}: split {name!r}, {split.name(missing[0])}: the file must be there, "
-                f"found none{more}; `data.on_error: skip` leaves such rows out"
+                f"data.sources.{source}: split {name!r}, {split.name(missing[0])}: the input must be there, "
+                f"found it missing{more}; `data.on_error: skip` leaves such rows out"
             )
 
 
@@ -106,6 +124,33 @@ def common_input_shape(
                 "a `data.transform` can resize images"
             )
     return expected
+
+
+def _members(labels: Tensor, target: Binary | Categorical | MultiLabel) -> Tensor:
+    """Which classes (of a binary target, no and yes) occur among labels [N, ...]: bool [C]."""
+    if isinstance(target, MultiLabel):
+        return labels.bool().any(dim=0)
+    return torch.bincount(labels.long(), minlength=len(_names(target))) > 0
+
+
+def _names(target: Binary | Categorical | MultiLabel) -> tuple[str, ...]:
+    return target.names if isinstance(target, Binary) else target.classes
+
+
+def _check_members(
+    where: str, split: Split, task: str, target: Binary | Categorical | MultiLabel, trained: Tensor
+) -> None:
+    """Refuse the first row of a class that is not among the `trained` ones, bool [C]."""
+    labels = split.labels(task)
+    unseen = (labels.bool() & ~trained).any(dim=1) if isinstance(target, MultiLabel) else ~trained[labels.long()]
+    if unseen.any():
+        first = int(unseen.nonzero()[0])
+        row = split.name(int(split.labelled[task].nonzero()[first]))
+        index = (labels[first].bool() & ~trained).nonzero()[0] if isinstance(target, MultiLabel) else labels[first]
+        raise ValueError(
+            f"{where}, {row}, target {task!r}: a class must occur in split 'train' too, "
+            f"found {_names(target)[int(index)]!r}, which does not"
+        )
 
 
 def _input_shape(split: Split, reader: Reader) -> Shape | dict[str, Shape]:

@@ -30,6 +30,15 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
         """Number of rows."""
         return self.labelled.shape[1]
 
+    def keys(self, ids: Tensor) -> list[str]:
+        """What the user calls the rows `ids` [B] in their own data, for the table of predictions."""
+        sources = torch.searchsorted(self.ends, ids.cpu(), right=True).tolist()
+        starts = self.ends - torch.tensor([len(split) for split in self.splits])
+        return [
+            self.splits[source].key(row - int(starts[source]))
+            for source, row in zip(sources, ids.tolist(), strict=True)
+        ]
+
     def __getitem__(self, draw: Draw) -> MultiTaskBatch:
         """The batch that `draw` describes, its rows sorted by source, those left out that cannot be read.
 

@@ -11,11 +11,20 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
 from datamodules.batch import MultiTaskBatch
-from datamodules.checks import check_files, check_split, common_input_shape, declared_targets, fitted_target
+from datamodules.checks import (
+    check_classes,
+    check_files,
+    check_split,
+    common_input_shape,
+    declared_targets,
+    fitted_target,
+)
 from datamodules.dataset import MultiTaskDataset
+from datamodules.folds import Folds, fold_sources
 from datamodules.reading import Reader
 from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
 from datamodules.sources import SPLITS, Source, SplitName
+from datamodules.transforms import TimmTransforms, Transforms
 
 
 class MultiTaskDataModule(LightningDataModule):
@@ -27,6 +36,10 @@ class MultiTaskDataModule(LightningDataModule):
         eval_batch_size: Rows a batch on each process in validation, test and prediction, which visit every row once.
         on_error: What to do with a row whose image is missing or broken: stop with its name ("raise"), or leave it out
             and report it ("skip"). A task's loss is then still the mean over the rows that were drawn.
+        transform: What is done to images: `TimmTransforms` (as the word timm does, with its defaults),
+            `TorchvisionTransforms`, or nothing but that bytes are scaled to [0, 1].
+        network: timm's name of the backbone, for its transforms; comes from the model.
+        folds: Divide the rows for training and validation of every source anew, for cross-validation.
         num_workers: Processes that load batches ahead, on each rank; 0 loads them in the main process.
         seed: Of the order of the rows; `train.py` sets it to `seed_everything`.
 
@@ -35,7 +48,8 @@ class MultiTaskDataModule(LightningDataModule):
         input_shape: Shape of one row's input.
 
     Raises:
-        ValueError: A split is empty, a task has no label, an input or a label is bad, or sources disagree.
+        ValueError: A split is empty, a task has no label, an input or a label is bad, a class is not in training,
+            sources disagree, or there is no such transform or fold.
     """
 
     def __init__(
@@ -44,6 +58,9 @@ class MultiTaskDataModule(LightningDataModule):
         sampling: Sampling | None = None,
         eval_batch_size: int = 256,
         on_error: Literal["raise", "skip"] = "raise",
+        transform: Transforms | Literal["timm"] | None = None,
+        network: str | None = None,
+        folds: Folds | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -54,14 +71,20 @@ class MultiTaskDataModule(LightningDataModule):
             raise ValueError(f"data.num_workers: must not be negative, found {num_workers}")
         self.num_workers, self.seed = num_workers, seed
         declared = declared_targets(sources)
+        sources = fold_sources(sources, folds, declared) if folds else sources
         splits = {name: {key: source.split(name) for key, source in sources.items()} for name in SPLITS}
         for name in SPLITS:
             check_split(name, splits[name], declared)
             if on_error == "raise":
                 check_files(name, splits[name])
+        check_classes(splits, declared)
         training = list(splits["train"].values())
         self.targets = {task: fitted_target(task, target, training) for task, target in declared.items()}
-        readers = {name: Reader(seed=seed, skip=on_error == "skip") for name in SPLITS}
+        transforms = TimmTransforms() if transform == "timm" else transform
+        readers = {
+            name: Reader(transforms.of(name, network) if transforms else None, seed, skip=on_error == "skip")
+            for name in SPLITS
+        }
         self.input_shape = common_input_shape(splits, readers)
         self.datasets = {
             name: MultiTaskDataset(list(splits[name].values()), list(declared), readers[name]) for name in SPLITS
@@ -98,9 +121,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def train_batches(self) -> int:
         """Micro-batches an epoch on each process, `trainer.limit_train_batches` applied."""
-        length = len(self._train_plan())
-        limit = self.trainer.limit_train_batches if self.trainer else 1.0
-        return min(length, limit) if isinstance(limit, int) else int(length * limit)
+        return self._limited(len(self._train_plan()))
 
     def train_dataloader(self) -> DataLoader[MultiTaskBatch]:
         """Batches of the training split, drawn as `sampling` says."""
@@ -119,7 +140,14 @@ class MultiTaskDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def _train_plan(self) -> Plan:
-        return self.sampling.plan(self.datasets["train"].labelled, self._ranks, self.seed, self._accumulate)
+        train = self.datasets["train"]
+        return self.sampling.plan(
+            train.labelled, train.tasks, self.seed, self._ranks, self._accumulate, limit=self._limited
+        )
+
+    def _limited(self, length: int) -> int:
+        """Micro-batches of an epoch of `length` that the trainer uses."""
+        return limited(length, self.trainer.limit_train_batches if self.trainer else 1.0)
 
     def _eval_loader(self, split: SplitName) -> DataLoader[MultiTaskBatch]:
         labelled = self.datasets[split].labelled
@@ -164,6 +192,11 @@ class MultiTaskDataModule(LightningDataModule):
         loop: Any = self.trainer.fit_loop
         epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
         return epochs.processed, batches.current.ready if epochs.processed < epochs.started else 0
+
+
+def limited(length: int, limit: float) -> int:
+    """What the trainer uses of `length` batches: at most `limit` of them if it is an int, else that part."""
+    return min(length, limit) if isinstance(limit, int) else int(length * limit)
 
 
 def _as_is(batch: Any) -> Any:

@@ -39,8 +39,9 @@ class Rows:
 class Reader:
     """Reads rows of splits.
 
-    A random transform draws the same for the same visit to the same row, on whatever process, in whatever batch: its
-    generators (torch's, NumPy's and Python's) are seeded with (seed, row, visit), and left as they were.
+    What is random, in a transform or in the split itself, draws the same for the same visit to the same row, on
+    whatever process, in whatever batch: the generators of torch, NumPy and Python are seeded with (seed, row, visit),
+    and left as they were.
 
     Args:
         transform: What is done to the input of a row and to labels that lie on it, such as masks.
@@ -56,7 +57,7 @@ class Reader:
 
         Raises:
             UnreadableRowError: A row cannot be read, and is not to be skipped.
-            ValueError: Inputs differ in shape.
+            ValueError: An input cannot be transformed, or inputs differ in shape.
         """
         if self.transform is None and hasattr(split, "__getitems__"):
             inputs, labels = split.__getitems__(rows)
@@ -65,6 +66,7 @@ class Reader:
         kept, skipped = torch.ones(len(rows), dtype=torch.bool), []
         with _generators_kept():
             for place, (row, visit) in enumerate(zip(rows.tolist(), visits.tolist(), strict=True)):
+                _seed(self.seed, row, visit)
                 try:
                     sample, labels = split[row]
                 except UnreadableRowError as error:
@@ -74,8 +76,10 @@ class Reader:
                     skipped.append(str(error))
                     continue
                 if self.transform is not None:
-                    _seed(self.seed, row, visit)
-                    sample, labels = self.transform(sample, labels)
+                    try:
+                        sample, labels = self.transform(sample, labels)
+                    except ValueError as error:
+                        raise ValueError(f"{split.name(row)}: {error}") from error
                 read.append((row, sample, labels))
         if not read:
             return Rows(None, {}, kept, skipped)
@@ -111,12 +115,11 @@ def _tensor(sample: Any) -> Tensor:
     return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
 
-def _seed(*key: int) -> None:
-    """Seed the generators that transforms draw from."""
-    number = int(np.random.SeedSequence(key).generate_state(1)[0])
-    torch.default_generator.manual_seed(number)
-    np.random.seed(number)
-    random.seed(number)
+def _seed(seed: int, row: int, visit: int) -> None:
+    """Seed the generators that transforms draw from; Python's takes a number of any length, and seeds the others."""
+    random.seed((seed << 128) + (row << 64) + visit)
+    torch.default_generator.manual_seed(random.getrandbits(64))
+    np.random.seed(random.getrandbits(32))
 
 
 @contextmanager

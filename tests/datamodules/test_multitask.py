@@ -83,9 +83,7 @@ def check(batch: MultiTaskBatch, split: SplitName) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize(
-    "sampling", [Shared(16), PerTask(steps_per_epoch=12, batch_size=8)], ids=["shared", "per_task"]
-)
+@pytest.mark.parametrize("sampling", [Shared(16), PerTask(epoch_length=12, batch_size=8)], ids=["shared", "per_task"])
 def test_inputs_targets_rows_and_ids_correspond(sampling: Sampling, workers: int) -> None:
     data = MultiTaskDataModule(sources(), sampling, num_workers=workers)
     data.setup("fit")
@@ -166,7 +164,7 @@ def test_a_task_with_no_rows_in_a_batch_is_not_in_it() -> None:
 def test_counts_and_rows_add_up_over_ranks(ranks: int) -> None:
     data = MultiTaskDataModule(sources())
     dataset: MultiTaskDataset = data.datasets["train"]
-    plan = Shared(5).plan(dataset.labelled, ranks, seed=0)
+    plan = Shared(5).plan(dataset.labelled, dataset.tasks, seed=0, ranks=ranks)
     draws = [DrawSampler(plan, rank, ranks, 2, len(plan), lambda: (0, 0)) for rank in range(ranks)]
     for draw_of_each in zip(*draws, strict=True):
         batches = [dataset[draw] for draw in draw_of_each]
@@ -228,7 +226,7 @@ def test_every_epoch_of_a_trainer_has_its_own_order_with_workers(tmp_path: Path)
     orders = [[row for batch in epoch for row in batch.ids.tolist()] for epoch in model.seen]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert len({tuple(order) for order in orders}) == 3
-    plan = Shared(32).plan(data.datasets["train"].labelled, 1, seed=0)
+    plan = Shared(32).plan(data.datasets["train"].labelled, list(TARGETS), seed=0)
     assert [set(b.ids.tolist()) for b in model.seen[2]] == [set(plan.draw(2, s)[0].tolist()) for s in range(len(plan))]
 
 
