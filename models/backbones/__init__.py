@@ -1,8 +1,9 @@
 """Backbones: one sample in, one feature a stage out."""
 
 from models.backbones.base import Backbone
+from models.backbones.late_fusion import LateFusion
 from models.backbones.lenet import LeNet
 from models.backbones.mlp import MLP
 from models.backbones.timm_backbone import TimmBackbone
 
-__all__ = ["MLP", "Backbone", "LeNet", "TimmBackbone"]
+__all__ = ["MLP", "Backbone", "LateFusion", "LeNet", "TimmBackbone"]

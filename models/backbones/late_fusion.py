@@ -1,0 +1,70 @@
+"""A network for each modality, joined at the end."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones.base import Backbone
+from models.by_name import ModulesByName
+
+
+class LateFusion(Backbone):
+    """A backbone for each modality; their embeddings are concatenated into one, [B, C], the only stage.
+
+    For inputs that are dicts, such as an image with a row of numbers.
+    """
+
+    def __init__(
+        self,
+        input_shape: dict[str, tuple[int, ...]],
+        backbones: dict[str, Callable[[tuple[int, ...]], Backbone]],
+    ) -> None:
+        """Build the backbones.
+
+        Args:
+            input_shape: modality → shape of one sample.
+            backbones: modality → the network that reads it, e.g. a TimmBackbone for images, an MLP for numbers.
+
+        Raises:
+            ValueError: there is not one backbone for each modality of the data, or one does not fit.
+        """
+        super().__init__()
+        if not isinstance(input_shape, dict):
+            raise ValueError(f"input_shape: LateFusion reads dicts of modalities, found {tuple(input_shape)}")
+        if set(backbones) != set(input_shape):
+            raise ValueError(
+                f"backbone.backbones: must be one for each of the data's modalities {sorted(input_shape)}, "
+                f"found {sorted(backbones)}"
+            )
+        self.joined = Joined({modality: build(input_shape[modality]) for modality, build in backbones.items()})
+        self.channels = [sum(backbone.channels[-1] for backbone in self.joined.backbones.values())]
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """All backbones as one module."""
+        return [self.joined]
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """The groups of all backbones, `<modality>.<group>`, those first that are farthest from the output."""
+        groups: list[tuple[int, str, list[str]]] = []
+        for modality, backbone in self.joined.backbones.items():
+            own = backbone.layer_groups()
+            for i, (name, parameters) in enumerate(own.items()):
+                prefixed = [f"joined.backbones.{modality}.{parameter}" for parameter in parameters]
+                groups.append((len(own) - i, f"{modality}.{name}", prefixed))
+        groups.sort(key=lambda group: group[0], reverse=True)
+        return {name: parameters for _, name, parameters in groups}
+
+
+class Joined(nn.Module):
+    """Concatenates the embeddings of several backbones."""
+
+    def __init__(self, backbones: dict[str, Backbone]) -> None:
+        """Keep the backbones, modality → backbone."""
+        super().__init__()
+        self.backbones = ModulesByName[Backbone](backbones)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Embedding [B, C] of the inputs, modality → [B, ...]."""
+        return torch.cat([backbone(inputs[modality])[-1] for modality, backbone in self.backbones.items()], dim=1)
