@@ -1,4 +1,4 @@
-"""The command line: `train.py fit|validate|test|predict --config … [--key value …]`."""
+"""The command line: `train.py fit|validate|test|predict|data --config … [--key value …]`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
@@ -27,19 +28,24 @@ from app.callbacks import (
     LastCheckpoint,
     PredictionWriter,
     Resumption,
+    SkippedRows,
+    StepCurves,
     TaskProgressBar,
 )
+from app.commands import COMMANDS, CommandCLI
 from app.evaluation.report import by_task, table
 from app.module import MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.multitask import MultiTaskDataModule
+from datamodules.sources import UnreadableRowError
+from models.backbones import LateFusion, TimmBackbone
 
 MONITOR = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
 
 
-class PolyheadCLI(LightningCLI):
+class PolyheadCLI(CommandCLI):
     """Builds data, model and trainer from YAML and the command line, and runs a subcommand."""
 
     def __init__(self, arguments: list[str] | None = None) -> None:
@@ -77,6 +83,13 @@ class PolyheadCLI(LightningCLI):
             help="Stop after so many validations in which `monitor` got no better; null trains to the end.",
         )
         parser.add_argument(
+            "--save_every_n_steps",
+            type=int | None,
+            default=None,
+            help="Write checkpoints/last.ckpt after every so many optimizer steps too; null writes it at the end of "
+            "each epoch alone.",
+        )
+        parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
@@ -84,6 +97,7 @@ class PolyheadCLI(LightningCLI):
             "its folder; the other subcommands read its weights, `best` if none is named.",
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_integer_seed)
+        parser.link_arguments("model.backbone", "data.network", compute_fn=_timm_name)
         parser.link_arguments("data.targets", "model.targets", apply_on="instantiate")
         parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
 
@@ -102,7 +116,10 @@ class PolyheadCLI(LightningCLI):
         """Do not let a checkpoint's hyper-parameters win over the configuration and the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Find the checkpoint and the run's folder; all but `fit` want a checkpoint, the best if none is named."""
+        """Find the checkpoint and the run's folder; evaluation wants a checkpoint, the best if none is named."""
+        if self.subcommand in COMMANDS:
+            self.checkpoint = None
+            return
         with self._refusing():
             which = self._option("ckpt_path") or (None if self.subcommand == "fit" else "best")
             self.checkpoint = find_checkpoint(which, self._option("name")) if which else None
@@ -121,6 +138,8 @@ class PolyheadCLI(LightningCLI):
         given = self._get(self.config_init, "trainer")
         callbacks = list(given["callbacks"] or [])
         logger: Any = False
+        if self._option("data.on_error") == "skip":
+            callbacks.append(SkippedRows())
         if self.subcommand == "fit":
             callbacks += self._run_callbacks(with_checkpoints=given["enable_checkpointing"] is not False)
             logger = self._run_logger() if given["logger"] in (None, True) else given["logger"]
@@ -130,6 +149,11 @@ class PolyheadCLI(LightningCLI):
             callbacks.append(TaskProgressBar())
         folder = str(self.folder)
         return super().instantiate_trainer(callbacks=callbacks, logger=logger, default_root_dir=folder, **kwargs)
+
+    def run_command(self, name: str) -> None:
+        """Run a subcommand that needs no trainer."""
+        with self._refusing():
+            super().run_command(name)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; then test the best checkpoint, print its figures and write them to `results.json`."""
@@ -165,13 +189,19 @@ class PolyheadCLI(LightningCLI):
         monitor, patience = self._option("monitor"), self._option("patience")
         directions = self.model.stages["val"].higher_is_better()
         self._check_monitor(monitor, list(directions))
-        callbacks: list[Callback] = [Resumption(), Charts(), Interruption()]
+        callbacks: list[Callback] = [Resumption(), Charts(), StepCurves(), Interruption()]
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")
             callbacks.append(EarlyStopping(monitor, mode="max" if directions[monitor] else "min", patience=patience))
+        every = self._option("save_every_n_steps")
+        if every is not None and every < 1:
+            raise ValueError(f"save_every_n_steps: must be at least 1, found {every}")
         if with_checkpoints:
-            callbacks += [BestCheckpoint(self.folder, monitor, directions[monitor]), LastCheckpoint(self.folder)]
+            callbacks += [
+                BestCheckpoint(self.folder, monitor, directions[monitor]),
+                LastCheckpoint(self.folder, every_n_steps=every),
+            ]
         return callbacks
 
     def _check_monitor(self, monitor: str, curves: list[str]) -> None:
@@ -226,6 +256,9 @@ class PolyheadCLI(LightningCLI):
         """Turn what a user got wrong into one line and exit code 2, unless training is under way."""
         try:
             yield
+        except UnreadableRowError as error:  # also under way: it is the user's file, and the run has been saved
+            reason = str(error).strip().splitlines()[-1]  # a worker's traceback stands before it
+            self._parser(self.subcommand).error(reason.split("UnreadableRowError: ")[-1])
         except (ValueError, MisconfigurationException) as error:
             trainer = getattr(self, "trainer", None)
             if trainer and any(isinstance(each, Resumption) and each.training for each in trainer.callbacks):
@@ -240,8 +273,19 @@ def _integer_seed(seed: bool | int) -> int:
     return seed
 
 
+def _timm_name(backbone: Any) -> str | None:
+    """The name in timm of the network that reads images, if it is one of timm's."""
+    kind = locate(backbone.class_path) if isinstance(backbone, Namespace) else None
+    if kind is LateFusion:
+        return _timm_name(backbone.init_args.get("backbones", {}).get("image"))
+    of_timm = isinstance(kind, type) and issubclass(kind, TimmBackbone)
+    name: str | None = backbone.init_args.get("name") if of_timm else None
+    return name
+
+
 def main(arguments: list[str] | None = None) -> PolyheadCLI:
     """Run the command line, or `arguments`. A user's own classes are found from the folder that it is called in."""
     sys.path.append(str(Path.cwd()))
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # epoch values are synced
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")  # exact
     return PolyheadCLI(arguments)

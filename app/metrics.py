@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
 from app.tasks import Task
 from models.by_name import ModulesByName
+
+Sums = dict[str, dict[str, Any]]  # metric → what it is, how many updates, and its states
 
 
 class MeanLosses(Metric):
@@ -51,7 +56,9 @@ class StageMetrics(nn.Module):
         self.weights = {name: task.config.weight for name, task in tasks.items() if not task.config.auxiliary}
         self.losses = MeanLosses(len(tasks))
         self.collections = ModulesByName[MetricCollection](
-            {name: MetricCollection(dict(task.metrics())) for name, task in tasks.items()}
+            {  # groups of metrics that share their state are guessed from the first batch, in which others may agree
+                name: MetricCollection(dict(task.metrics()), compute_groups=False) for name, task in tasks.items()
+            }
         )
 
     def update(self, sums: Tensor, rows: Tensor, predictions: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -71,8 +78,9 @@ class StageMetrics(nn.Module):
 
         `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out.
         """
-        measured = zip(self.names, *self.losses.compute(), strict=True)
-        losses = {name: loss for name, loss, rows in measured if rows}  # a NaN of a run gone wrong is to be seen
+        means, rows = (each.view(len(self.names)) for each in self.losses.compute())  # torchmetrics makes [1] a scalar
+        measured = zip(self.names, means, rows, strict=True)
+        losses = {name: loss for name, loss, count in measured if count}  # a NaN of a run gone wrong is to be seen
         values = {f"loss/{self.stage}/{name}": loss for name, loss in losses.items()}
         main = [weight * losses[name] for name, weight in self.weights.items() if name in losses]
         values[f"loss/{self.stage}/total"] = torch.stack(main).sum() if main else torch.tensor(torch.nan)
@@ -102,6 +110,35 @@ class StageMetrics(nn.Module):
         for collection in self.collections.values():
             collection.reset()
 
+    def sums(self) -> Sums:
+        """What this process has of the epoch so far: tensors on the CPU and plain values, by the metric's place."""
+        return {
+            name: {
+                "kind": _kind(metric),
+                "updates": metric._update_count,
+                "states": {state: _copy(value, "cpu") for state, value in metric.metric_state.items()},
+            }
+            for name, metric in self._metrics()
+        }
+
+    def go_on_from(self, parts: Sequence[Sums]) -> None:
+        """Take over what `sums` gave, of several processes together; metrics that have changed since start anew.
+
+        Raises:
+            ValueError: There are several parts, and a metric has states that cannot be put together.
+        """
+        parts = [part for part in parts if part["losses"]["updates"]]  # at an epoch's end, none has any
+        for name, metric in self._metrics() if parts else []:
+            known = [part[name] for part in parts if name in part and part[name]["kind"] == _kind(metric)]
+            if len(known) < len(parts):
+                rank_zero_warn(f"{self.stage}: the checkpoint has no such metric as {name}; it starts anew")
+            elif updated := [each for each in known if each["updates"]]:
+                _take_over(name, metric, updated)
+
+    def _metrics(self) -> Iterator[tuple[str, Metric]]:
+        """Every metric, also those within others, and its place."""
+        return ((name, each) for name, each in self.named_modules() if isinstance(each, Metric))
+
     def higher_is_better(self) -> dict[str, bool]:
         """The name of every curve of the stage, and what its metric says of its direction."""
         better = {f"loss/{self.stage}/{name}": False for name in [*self.names, "total"]}
@@ -109,3 +146,31 @@ class StageMetrics(nn.Module):
             for quantity, metric in collection.items():
                 better[f"{quantity}/{self.stage}/{name}"] = bool(metric.higher_is_better)
         return better
+
+
+def _kind(metric: Metric) -> list[Any]:
+    """What tells a metric from another one whose states do not fit: its class, its states and their shapes."""
+    shapes = {state: list(x.shape) if isinstance(x, Tensor) else None for state, x in metric._defaults.items()}
+    return [type(metric).__name__, shapes]
+
+
+def _take_over(name: str, metric: Metric, parts: list[dict[str, Any]]) -> None:
+    """Give `metric` the states of several processes together, in the way in which it gathers them itself."""
+    for state, reduction in metric._reductions.items():
+        value, *others = (part["states"][state] for part in parts)
+        if others:
+            if reduction not in (dim_zero_sum, dim_zero_max, dim_zero_min):
+                raise ValueError(
+                    f"trainer.devices: from the middle of an epoch, {name}, whose states cannot be put together, needs "
+                    "as many processes as the checkpoint was written by; found fewer"
+                )
+            value = reduction(torch.stack([value, *others]))
+        setattr(metric, state, _copy(value, metric.device))
+    metric._update_count, metric._computed = sum(part["updates"] for part in parts), None
+
+
+def _copy(state: Tensor | list[Tensor], device: torch.device | str) -> Tensor | list[Tensor]:
+    """A state on another device. Never itself: metrics add to their states in place."""
+    if isinstance(state, Tensor):
+        return state.detach().to(device, copy=True)
+    return [x.detach().to(device, copy=True) for x in state]

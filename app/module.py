@@ -47,7 +47,7 @@ class MultiTaskModule(LightningModule):
             baseline).
         head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
-        optimizer: Any of torch.optim. Its parameter groups are `shared` and one a task.
+        optimizer: Any of torch.optim; null for AdamW. Its parameter groups are `shared` and one a task.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
         lr_interval: Whether the scheduler counts optimizer steps ("step") or epochs ("epoch").
@@ -64,7 +64,7 @@ class MultiTaskModule(LightningModule):
         sharing: SharingFactory = HardSharing,
         head: HeadFactory = LinearHead,
         tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
-        optimizer: OptimizerFactory = torch.optim.AdamW,
+        optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
     ) -> None:
@@ -84,7 +84,8 @@ class MultiTaskModule(LightningModule):
         self.stages = ModulesByName[StageMetrics](
             {stage: StageMetrics(stage, self.tasks) for stage in ("train", "val", "test")}
         )
-        self.optimizer, self.lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.optimizer, self.lr_scheduler = optimizer or torch.optim.AdamW, lr_scheduler
+        self.lr_interval = lr_interval
         self.step_losses: Tensor
         self.register_buffer("step_losses", torch.zeros(len(targets)), persistent=False)
 
@@ -95,6 +96,8 @@ class MultiTaskModule(LightningModule):
 
     def training_step(self, batch: MultiTaskBatch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses, each this batch's part of the mean over the step's labelled rows."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.step_losses.zero_()
         sums = self._step(batch, "train")
         losses = {name: total / batch.counts[name] for name, total in sums.items()}
         self.step_losses += self._vector(losses)
@@ -109,10 +112,10 @@ class MultiTaskModule(LightningModule):
         self._step(batch, "test")
 
     def predict_step(self, batch: MultiTaskBatch, batch_idx: int) -> dict[str, list[Any]]:
-        """The batch's row numbers, and every task's predictions of every row in the user's own labels and units."""
+        """Every task's predictions of every row of the batch, in the user's own labels and units."""
         everything = torch.arange(len(batch.ids), device=batch.ids.device)
         outputs = self(batch.inputs, dict.fromkeys(self.tasks, everything))
-        columns = {"row": batch.ids.tolist()}
+        columns: dict[str, list[Any]] = {}
         for name, task in self.tasks.items():
             columns |= task.decode(outputs[name])
         return columns
@@ -137,7 +140,9 @@ class MultiTaskModule(LightningModule):
             average_running_statistics(self)
 
     def setup(self, stage: str) -> None:
-        """Refuse strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
+        """Take the precision on, and refuse what cannot be trained with.
+
+        That is strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
 
         Raises:
             ValueError: Several processes otherwise than by `ddp`, or half precision otherwise than mixed.
@@ -153,28 +158,14 @@ class MultiTaskModule(LightningModule):
             raise ValueError(
                 f"trainer.precision: sums of losses and metrics need 32 bits; set {mixed!r}, found {precision!r}"
             )
+        # Lightning does so too, but after it has read a checkpoint's weights, which would be rounded to 32 bits.
+        self.trainer.precision_plugin.convert_module(self)
 
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""
         if self.trainer.world_size > 1:
             wrapped: Any = self.trainer.strategy.model
             wrapped.require_backward_grad_sync = False
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Note the rates of this step: when it has ended, the scheduler has set the next one's."""
-        self._rates = {f"lr/step/{group['name']}": group["lr"] for group in optimizer.param_groups}
-
-    def on_train_batch_end(self, outputs: Any, batch: MultiTaskBatch, batch_idx: int) -> None:
-        """Write the losses and learning rates of a step that has ended, every `trainer.log_every_n_steps` steps."""
-        trainer: Any = self.trainer
-        if not self.step_ends():
-            return
-        if trainer.log_every_n_steps and self.global_step % trainer.log_every_n_steps == 0:
-            losses = trainer.strategy.reduce(self.step_losses, reduce_op="sum").tolist()
-            values = {f"loss/step/{n}": loss for n, loss in zip(self.tasks, losses, strict=True) if batch.counts[n]}
-            for logger in self.loggers:
-                logger.log_metrics(values | self._rates, step=self.global_step - 1)  # as Lightning counts its own
-        self.step_losses.zero_()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""

@@ -23,7 +23,15 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from app.callbacks import BestCheckpoint, Charts, Interruption, LastCheckpoint, Resumption, TaskProgressBar
+from app.callbacks import (
+    BestCheckpoint,
+    Charts,
+    Interruption,
+    LastCheckpoint,
+    Resumption,
+    StepCurves,
+    TaskProgressBar,
+)
 from app.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import Shared
@@ -99,6 +107,7 @@ def fit(widths: tuple[int, ...], batch: int, rows: int) -> list[float]:
                 clock,
                 Resumption(),
                 Charts(),
+                StepCurves(),
                 Interruption(),
                 TaskProgressBar(),
                 BestCheckpoint(Path(folder), "loss/val/total", higher_is_better=False),

@@ -36,13 +36,17 @@ class RecordSteps(Callback):
 
 
 class FailAt(Callback):
-    """Raises a ValueError at the start of `epoch`."""
+    """Raises a ValueError in micro-batch `batch` of `epoch`, for which nothing is saved, or at the epoch's start."""
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, epoch: int, batch: int | None = None) -> None:
+        self.when = epoch, batch
 
     def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == self.epoch:
+        if (trainer.current_epoch, None) == self.when:
+            raise ValueError("under way")
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.when:
             raise ValueError("under way")
 
 

@@ -7,6 +7,8 @@ from app.callbacks.interruption import Interruption
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
 from app.callbacks.resumption import Resumption
+from app.callbacks.skipped_rows import SkippedRows
+from app.callbacks.step_curves import StepCurves
 
 __all__ = [
     "BestCheckpoint",
@@ -16,5 +18,7 @@ __all__ = [
     "LastCheckpoint",
     "PredictionWriter",
     "Resumption",
+    "SkippedRows",
+    "StepCurves",
     "TaskProgressBar",
 ]

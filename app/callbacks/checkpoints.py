@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from weakref import proxy
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
 
 
-class BestCheckpoint(ModelCheckpoint):
+class WholeCheckpoint(ModelCheckpoint):
+    """A checkpoint that is written beside its place and moved there: a run killed meanwhile leaves the one before."""
+
+    def save(self, trainer: Trainer, path: Path) -> None:
+        """Write it, and the curves up to here: a run that goes on from it does not write them again. Collective."""
+        part = path.with_suffix(".part")
+        trainer.save_checkpoint(part, self.save_weights_only)
+        if trainer.is_global_zero:
+            part.replace(path)
+            for logger in trainer.loggers:
+                logger.save()
+        trainer.strategy.barrier()
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self.save(trainer, Path(filepath))
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            logger.after_save_checkpoint(proxy(self))
+
+
+class BestCheckpoint(WholeCheckpoint):
     """`checkpoints/best.ckpt`: where a validation curve was best.
 
     Args:
@@ -27,20 +52,64 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(WholeCheckpoint):
     """`checkpoints/last.ckpt`: the end of the last epoch, when everything of it is done and logged.
 
     Args:
         run: The run's folder.
+        every_n_steps: Save after every so many optimizer steps too; one step later where the step is followed by a
+            validation, and not at the end of an epoch, which is saved anyway.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, every_n_steps: int | None = None) -> None:
         super().__init__(
             run / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
+        self.every_n_steps, self._due = every_n_steps, False
 
     @property
     def path(self) -> Path:
         """Where it is saved."""
         assert self.dirpath is not None
         return Path(self.dirpath) / "last.ckpt"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time to."""
+        loop: Any = trainer.fit_loop.epoch_loop
+        if self.every_n_steps is None or trainer.fast_dev_run or loop._should_accumulate():  # type: ignore[attr-defined]
+            return
+        self._due = self._due or trainer.global_step % self.every_n_steps == 0
+        if self._due and between_steps(trainer):
+            self.save(trainer, self.path)
+            self._due = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._due = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save what is done, if it was the next batch that could not be had, such as for a row that is broken.
+
+        Only between two optimizer steps, where the run can be gone on with exactly; and only in a single process,
+        since saving is collective and the other ranks know nothing of the exception.
+        """
+        loop: Any = trainer.fit_loop.epoch_loop
+        done = loop.batch_progress.current
+        fetching = trainer.training and not loop.restarting and 0 < done.ready == done.completed
+        if isinstance(exception, Exception) and trainer.world_size == 1 and fetching and between_steps(trainer):
+            self.save(trainer, self.path)
+            rank_zero_info(f"Saved after step {trainer.global_step}; `--ckpt_path last` goes on from {self.path}")
+
+
+def between_steps(trainer: Trainer) -> bool:
+    """Whether an optimizer step has ended and another one is next, so that a checkpoint goes on exactly.
+
+    Lightning leaves out a validation or an end of an epoch that a checkpoint was saved just before.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop
+    if loop._should_accumulate() or loop._is_training_done:
+        return False
+    return not loop._should_check_val_fx(trainer.fit_loop._data_fetcher)

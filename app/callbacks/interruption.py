@@ -10,8 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.callbacks.checkpoints import LastCheckpoint
-from app.module import MultiTaskModule
+from app.callbacks.checkpoints import LastCheckpoint, between_steps
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
@@ -19,7 +18,8 @@ EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 class Interruption(Callback):
     """Ends a run that is asked to stop (SIGINT or SIGTERM) after the current step: saves, and exits with 130.
 
-    One rank that is asked stops all of them at the same step. Asked a second time, a process stops at once.
+    Where a validation or the end of the epoch follows the step, the run ends after them. One rank that is asked stops
+    all of them at the same step. Asked a second time, a process stops at once.
     """
 
     def __init__(self) -> None:
@@ -33,18 +33,26 @@ class Interruption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and leave, if any rank was asked to and the optimizer has stepped."""
-        assert isinstance(pl_module, MultiTaskModule)
-        if pl_module.step_ends() and self._any_rank_asked(trainer):
-            for last in (each for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)):
-                trainer.save_checkpoint(last.path, weights_only=False)
-                rank_zero_info(f"Stopped after step {trainer.global_step}; `--ckpt_path last` goes on from {last.path}")
-            raise SystemExit(EXIT_CODE)
+        """Save and leave, if any rank was asked to and another step would be next."""
+        if between_steps(trainer) and self._any_rank_asked(trainer):
+            for last in _saving(trainer):
+                last.save(trainer, last.path)
+            self._leave(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave between two epochs: the first one has been saved at its end."""
+        if trainer.current_epoch > 0 and self._any_rank_asked(trainer):
+            self._leave(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave without the test, if the wish came after the last step."""
         if self._any_rank_asked(trainer):
             raise SystemExit(EXIT_CODE)
+
+    def _leave(self, trainer: Trainer) -> None:
+        for last in _saving(trainer):
+            rank_zero_info(f"Stopped after step {trainer.global_step}; `--ckpt_path last` goes on from {last.path}")
+        raise SystemExit(EXIT_CODE)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -55,3 +63,7 @@ class Interruption(Callback):
             return self.asked
         asked = torch.tensor(float(self.asked), device=trainer.strategy.root_device)
         return bool(trainer.strategy.reduce(asked, reduce_op="sum").item())
+
+
+def _saving(trainer: Trainer) -> list[LastCheckpoint]:
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, LastCheckpoint)]

@@ -7,13 +7,16 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+
+from app.callbacks.gathering import gathered
 
 
 class PredictionWriter(Callback):
     """Writes what `predict_step` gives to a CSV file, a line a row of the split, in their order.
+
+    Beside the number of the `row`, `sample` is what the user calls it, such as the path of its image.
 
     Args:
         path: The file.
@@ -33,15 +36,14 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's columns."""
-        for name, values in outputs.items():
+        loader: Any = trainer.predict_dataloaders
+        names = {"row": batch.ids.tolist(), "sample": loader.dataset.keys(batch.ids)}
+        for name, values in (names | outputs).items():
             self._columns[name] += values
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the ranks' rows and write them."""
-        parts: list[Any] = [dict(self._columns)]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            dist.all_gather_object(parts, dict(self._columns))
+        parts = gathered(trainer, dict(self._columns))
         if trainer.is_global_zero:
             rows = sorted(row for part in parts for row in zip(*part.values(), strict=True))
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a run after the current step, saved and resumable."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,24 @@ def test_interrupted_run_saves_and_goes_on(train: Train, tmp_path: Path, number:
     train(*fit, "--name", "stopped", "--ckpt_path", "last")
     for name, value in last(tmp_path, "whole")["state_dict"].items():
         assert torch.equal(value, last(tmp_path, "stopped")["state_dict"][name]), name
-    assert scalars(folder)["loss/val/total"][-1] == scalars(tmp_path / "runs/whole/version_0")["loss/val/total"][-1]
+    curves, expected = scalars(folder), scalars(tmp_path / "runs/whole/version_0")
+    assert curves.keys() == expected.keys()
+    assert all(dict(curves[tag]) == dict(points) for tag, points in expected.items())
+
+
+@pytest.mark.parametrize("validation", ["1.0", "0"])
+def test_interrupted_at_the_end_of_an_epoch_ends_it(train_here: Callable, tmp_path: Path, validation: str) -> None:
+    fit = ["fit", "--config", str(SMALL), "--trainer.max_epochs", "3", "--trainer.limit_val_batches", validation]
+    train_here(*fit, "--name", "whole")
+    with pytest.raises(SystemExit) as stopped:
+        train_here(*fit, "--name", "stopped", *signal_at({"epoch": 1, "batch": 7, "number": int(signal.SIGINT)}))
+    assert stopped.value.code == 130
+    assert last(tmp_path, "stopped")["global_step"] == 16
+    assert len(scalars(tmp_path / "runs/stopped/version_0")["loss/train/total"]) == 2
+    train_here(*fit, "--name", "stopped", "--ckpt_path", "last")
+    curves, expected = (scalars(tmp_path / f"runs/{name}/version_0") for name in ("stopped", "whole"))
+    assert curves.keys() == expected.keys()
+    assert all(dict(curves[tag]) == dict(points) for tag, points in expected.items())
 
 
 def test_interrupted_at_the_last_step_is_not_tested(train: Train, tmp_path: Path) -> None:

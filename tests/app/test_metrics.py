@@ -1,12 +1,14 @@
 """Losses and metrics of an epoch against scikit-learn on all rows at once."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, root_mean_squared_error
 from torch import Tensor
-from torchmetrics import MeanAbsolutePercentageError, R2Score
-from torchmetrics.classification import BinaryAUROC
+from torchmetrics import MeanAbsolutePercentageError, PearsonCorrCoef, R2Score
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from app.metrics import StageMetrics
 from app.tasks import Task, TaskConfig, task_of
@@ -101,6 +103,20 @@ def test_unequal_batches_give_what_all_rows_at_once_give(absent: tuple) -> None:
     assert np.isfinite(list(found.values())).all()
 
 
+def test_a_single_task_has_its_curves_too() -> None:
+    task = task_of("mass", Continuous(), TaskConfig())
+    metrics = StageMetrics("val", ModulesByName({"mass": task}))
+    predicted, labels = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])
+    metrics.update(torch.tensor([4.0]), torch.tensor([2]), {"mass": (predicted, labels)})
+    values = floats(metrics.compute())
+    assert values == {
+        "loss/val/mass": 2.0,
+        "loss/val/total": 2.0,
+        "mae/val/mass": 1.0,
+        "rmse/val/mass": pytest.approx(2**0.5),
+    }
+
+
 def test_total_is_weighted_and_leaves_auxiliary_tasks_out() -> None:
     tasks, metrics = stage(kind=TaskConfig(weight=2.0), smoker=TaskConfig(auxiliary=True), flags=TaskConfig(weight=0.0))
     feed(metrics, tasks)
@@ -179,3 +195,90 @@ def test_metrics_that_keep_every_prediction_are_refused_for_several_processes() 
         ValueError, match=r"^model\.tasks\.smoker\.metrics\.auroc: .* found BinaryAUROC; .*`thresholds`"
     ):
         metrics.check_gatherable()
+
+
+def read_back(metrics: StageMetrics) -> dict:
+    """What `metrics` have summed up, out of a file."""
+    file = io.BytesIO()
+    torch.save(metrics.sums(), file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+
+KEPT = TaskConfig(metrics={"auroc": BinaryAUROC(), "again": BinaryAUROC()})
+
+
+def test_an_epoch_goes_on_from_what_was_summed_up() -> None:
+    tasks, whole = stage(smoker=KEPT)
+    feed(whole, tasks, seed=1)
+    sums = read_back(whole)
+    feed(whole, tasks, seed=2)
+    expected = floats(whole.compute())
+    for _ in range(2):  # what was read is not changed by what is added to it
+        tasks, resumed = stage(smoker=KEPT)
+        resumed.go_on_from([sums])
+        feed(resumed, tasks, seed=2)
+        assert floats(resumed.compute()) == expected
+
+
+def test_sums_do_not_follow_later_updates() -> None:
+    tasks, metrics = stage()
+    feed(metrics, tasks, seed=1)
+    sums, expected = metrics.sums(), floats(metrics.compute())
+    feed(metrics, tasks, seed=2)
+    metrics.reset()
+    metrics.go_on_from([sums])
+    assert floats(metrics.compute()) == expected
+
+
+def test_sums_of_several_processes_are_put_together() -> None:
+    parts, seen = [], []
+    for seed, absent in enumerate([((),) * 4, (("smoker",),) * 4, (tuple(TARGETS),) * 4]):  # the last had no rows
+        tasks, metrics = stage()
+        seen.append(feed(metrics, tasks, absent, seed=seed))
+        parts.append(read_back(metrics))
+    together = {
+        name: [torch.cat(pieces) for pieces in zip(*(part[name] for part in seen if name in part), strict=True)]
+        for name in TARGETS
+    }
+    wanted = expected(tasks, together)
+    _, metrics = stage()
+    metrics.go_on_from(parts)
+    found = floats(metrics.compute())
+    assert found.pop("loss/val/total") == pytest.approx(sum(wanted[f"loss/val/{name}"] for name in TARGETS))
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_states_that_cannot_be_put_together_are_refused_in_mid_epoch_alone() -> None:
+    pearson = TaskConfig(metrics={"r": PearsonCorrCoef()})
+    tasks, metrics = stage(mass=pearson)
+    ended = read_back(metrics)
+    feed(metrics, tasks)
+    part, value = read_back(metrics), metrics.compute()["r/val/mass"]
+    _, metrics = stage(mass=pearson)
+    metrics.go_on_from([ended, ended])
+    metrics.go_on_from([part])
+    assert metrics.compute()["r/val/mass"] == value
+    with pytest.raises(ValueError, match=r"^trainer\.devices: .*collections\.mass\.r, .*found fewer"):
+        metrics.go_on_from([part, part])
+
+
+def test_a_metric_that_was_changed_starts_anew() -> None:
+    tasks, before = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=10)}))
+    feed(before, tasks, seed=1)
+    tasks, after = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
+    with pytest.warns(UserWarning, match="no such metric as collections.smoker.auroc; it starts anew"):
+        after.go_on_from([read_back(before)])
+    feed(after, tasks, seed=2)
+    tasks, fresh = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
+    feed(fresh, tasks, seed=2)
+    assert after.compute()["auroc/val/smoker"] == fresh.compute()["auroc/val/smoker"]
+
+
+def test_metrics_that_agree_in_the_first_batch_are_kept_apart() -> None:
+    strict = TaskConfig(metrics={"likely": BinaryAccuracy(threshold=0.5), "sure": BinaryAccuracy(threshold=0.9)})
+    _, metrics = stage(smoker=strict)
+    one = torch.zeros(4), torch.tensor([0, 1, 0, 0])
+    metrics.update(*one, {"smoker": (torch.tensor([0.99]), torch.tensor([1]))})
+    metrics.update(*one, {"smoker": (torch.tensor([0.7]), torch.tensor([1]))})
+    values = floats(metrics.compute())
+    assert (values["likely/val/smoker"], values["sure/val/smoker"]) == (1.0, 0.5)

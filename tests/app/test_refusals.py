@@ -68,6 +68,7 @@ CASES = {
     "patience without validation": (["--patience", "1", "--trainer.limit_val_batches", "0"], ["patience", "1"]),
     "no seed": (["--seed_everything", "true"], ["seed_everything", "integer"]),
     "negative warm-up": (["--model.lr_scheduler.warmup_steps", "-1"], ["warmup_steps", "negative", "-1"]),
+    "save never": (["--save_every_n_steps", "0"], ["save_every_n_steps", "at least 1", "0"]),
     "overfit_batches": (["--trainer.overfit_batches", "2"], ["trainer.overfit_batches", "limit_train_batches"]),
 }  # fmt: skip
 

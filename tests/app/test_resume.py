@@ -1,14 +1,66 @@
 """Killed and resumed is never killed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SMALL, Train, scalars, steps
+from pictures import Pictures, cut
+
+PLATEAU = [
+    "--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience", "0",
+    "--model.lr_scheduler.threshold", "0.5",
+]  # fmt: skip
+WINDOWS = ["--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2"]  # 16 steps an epoch
+DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--model.backbone.init_args.dropout", "0"]
+AUROC = ["--model.tasks.parity.metrics", "{auroc: {class_path: torchmetrics.classification.BinaryAUROC}}"]
+PARTIAL = ["--data.sources", "{partial: {class_path: partial.PartialDigits}}", "--data.sampling.batch_size", "16"]
+PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.epoch_length", "8", "--data.sampling.batch_size"]
+QUARTERS = "{left: 0.25, right: 0.25, sum: 0.1, parity: 0.4}"
+TWO_WORKERS = ["--data.num_workers", "2"]
+STRATEGIES = {
+    "uniform": [*PER_TASK, "16", *TWO_WORKERS],
+    "proportional": [*PARTIAL, *PER_TASK, "8", "--data.sampling.probabilities", "proportional",
+                     "--data.sampling.temperature", "1.5"],
+    "probabilities": [*PER_TASK, "8", "--data.sampling.probabilities", QUARTERS, *TWO_WORKERS],
+    "some tasks": [*PER_TASK, "16", "--data.sampling.probabilities", QUARTERS, "--data.sampling.tasks_per_step", "2"],
+    "round robin": [*PER_TASK, "16", "--data.sampling.round_robin", "true", *TWO_WORKERS],
+    "periods": [*PER_TASK, "{left: 4, right: 8, sum: 16, parity: 32}", "--data.sampling.periods", "{sum: 3, left: 2}"],
+}  # fmt: skip
+FLOAT64 = ["--trainer.precision", "64-true"]
 
 
-def last(folder: Path) -> dict:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+def last(name: str) -> dict:
+    return torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+
+
+def fit(name: str, *options: str) -> list[str]:
+    """Arguments of a run that writes its rows to the folder `name`."""
+    Path(name).mkdir(exist_ok=True)
+    spy = "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.folder", name
+    return ["fit", "--config", str(SMALL), "--name", name, *options, *spy]
+
+
+def at(spy: str, epoch: int, batch: int) -> list[str]:
+    return [f"--trainer.callbacks+=spies.{spy}", f"--trainer.callbacks.epoch={epoch}",
+            f"--trainer.callbacks.batch={batch}"]  # fmt: skip
+
+
+def assert_same_run(epoch: int, batch: int, ranks: int = 1) -> None:
+    """Run `stopped`, resumed at micro-batch `batch` of `epoch` in the folder `resumed`, equals `whole`."""
+    expected, found = last("whole"), last("stopped")
+    assert expected["global_step"] == found["global_step"]
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][name]), name
+    for rank in range(ranks):
+        after = [line for line in steps(Path("whole"), rank) if (line["epoch"], line["batch"]) >= (epoch, batch)]
+        assert after
+        assert steps(Path("resumed"), rank) == after
+    curves, others = scalars(Path("runs/whole/version_0")), scalars(Path("runs/stopped/version_0"))
+    assert curves.keys() == others.keys()
+    for tag, points in curves.items():  # what was written before the kill is there, what was lost is written again
+        assert dict(points) == dict(others[tag]), tag
 
 
 @pytest.mark.parametrize(
@@ -17,40 +69,110 @@ def last(folder: Path) -> dict:
         [],
         ["--data.num_workers", "2"],
         ["--trainer.max_steps", "30", "--trainer.accumulate_grad_batches", "3"],
-        [
-            "--model.lr_scheduler",
-            "torch.optim.lr_scheduler.ReduceLROnPlateau",
-            "--model.lr_scheduler.patience",
-            "0",
-            "--model.lr_scheduler.threshold",
-            "0.5",
-        ],
+        PLATEAU,
     ],
     ids=["plain", "workers", "max_steps", "plateau"],
 )
-def test_killed_run_ends_like_an_uninterrupted_one(
-    train: Train, tmp_path: Path, options: list[str], request: pytest.FixtureRequest
+def test_killed_run_goes_on_from_the_end_of_an_epoch(
+    train: Train, train_here: Callable, options: list[str], request: pytest.FixtureRequest
 ) -> None:
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    fit = ["fit", "--config", str(SMALL), *options]
-    spy = "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.folder"
-    train(*fit, "--name", "whole", *spy, str(tmp_path / "whole"))
-    kill = "--trainer.callbacks+=spies.SignalAt", "--trainer.callbacks.epoch", "2", "--trainer.callbacks.batch", "3"
-    train(*fit, "--name", "killed", *kill, code=-9)
-    train(*fit, "--name", "killed", "--ckpt_path", "last", *spy, str(tmp_path / "killed"))
+    train_here(*fit("whole", *options))
+    train(*fit("stopped", *options, *at("SignalAt", 2, 2)), code=-9)
+    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=2, batch=0)
+    if "plateau" in request.node.name:  # it fell, before the kill and after it
+        assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/shared"]}) > 2
 
-    whole, killed = tmp_path / "runs/whole/version_0", tmp_path / "runs/killed/version_0"
-    assert [folder.name for folder in killed.parent.iterdir()] == ["version_0"]
-    expected, found = last(whole), last(killed)
-    assert expected["global_step"] == found["global_step"]
-    for name, value in expected["state_dict"].items():
-        assert torch.equal(value, found["state_dict"][name]), name
-    assert steps(tmp_path / "killed") == [line for line in steps(tmp_path / "whole") if line["epoch"] >= 2]
-    if "plateau" in request.node.name:
-        assert len({rate for _, rate in scalars(whole)["lr/step/shared"]}) > 2  # it fell, before the kill and after it
-    resumed_at = 1 + max(step for step, _ in scalars(killed)["loss/val/left"][:2])
-    logged = scalars(killed)
-    for tag, points in scalars(whole).items():
-        after = [point for point in points if point[0] > resumed_at]
-        assert after == [point for point in logged[tag] if point[0] > resumed_at][-len(after) :], tag
+
+@pytest.mark.parametrize(
+    "options", [WINDOWS, [*WINDOWS, "--data.num_workers", "2"]], ids=["in the main process", "workers that run ahead"]
+)
+def test_killed_run_goes_on_in_mid_epoch(train: Train, train_here: Callable, options: list[str]) -> None:
+    train_here(*fit("whole", *options))
+    train(*fit("stopped", *options, "--save_every_n_steps", "5", *at("SignalAt", 1, 23)), code=-9)
+    assert last("stopped")["global_step"] == 25  # 9 steps, so 18 micro-batches of 32, into the second epoch
+    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=1, batch=18)
+
+
+def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(train: Train, train_here: Callable) -> None:
+    several = [*WINDOWS, *DDP, "--trainer.max_epochs", "3"]
+    train(*fit("whole", *several))
+    train(*fit("stopped", *several, "--save_every_n_steps", "3", *at("SignalAt", 1, 11)), code=None)
+    checkpoint = last("stopped")
+    assert checkpoint["global_step"] == 12  # 4 of 8 steps into the second epoch
+    train(*fit("resumed", *several, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=1, batch=8, ranks=2)
+
+    torch.save(checkpoint, "two.ckpt")
+    alone = [*WINDOWS, "--data.sampling.batch_size", "16", "--model.backbone.init_args.dropout", "0"]
+    train_here(*fit("alone", *alone, "--trainer.max_epochs", "3", "--ckpt_path", "two.ckpt"))
+    found, expected = (scalars(Path(f"runs/{name}/version_0")) for name in ("alone", "whole"))
+    for tag in (tag for tag in expected if "/train/" in tag):  # no rows of either rank are forgotten
+        assert found[tag] == [(step, pytest.approx(value, rel=1e-3)) for step, value in expected[tag][1:]], tag
+
+
+@pytest.mark.parametrize(
+    ("options", "saved"),
+    [
+        *((options, 12) for options in STRATEGIES.values()),
+        ([*PARTIAL, *FLOAT64, *AUROC], 12),
+        (["--trainer.val_check_interval", "4", *PLATEAU], 13),
+        (["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "6"], 13),
+    ],
+    ids=[*STRATEGIES, "partial labels and kept predictions", "validation in mid-epoch", "validation across epochs"],
+)
+def test_run_goes_on_in_mid_epoch(train_here: Callable, options: list[str], saved: int) -> None:
+    train_here(*fit("whole", *options))
+    with pytest.raises(ValueError, match="under way"):
+        train_here(*fit("stopped", *options, "--save_every_n_steps", "4", *at("FailAt", 1, 6)))
+    assert last("stopped")["global_step"] == saved
+    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=1, batch=saved - 8)
+
+
+def test_run_goes_on_from_its_best_checkpoint_before_the_end_of_an_epoch(train_here: Callable) -> None:
+    constant = ["--model.lr_scheduler", "null"]  # not of the run's length
+    train_here(*fit("whole", *constant, "--trainer.max_epochs", "3"))
+    train_here(*fit("stopped", *constant, "--trainer.max_epochs", "2"))
+    best = torch.load("runs/stopped/version_0/checkpoints/best.ckpt", weights_only=True)
+    assert best["global_step"] == 16
+    train_here(*fit("resumed", *constant, "--name", "stopped", "--trainer.max_epochs", "3", "--ckpt_path", "best"))
+    found, expected = (scalars(Path(f"runs/{name}/version_0")) for name in ("stopped", "whole"))
+    for tag in (tag for tag in expected if "/train/" in tag):
+        assert dict(found[tag]) == dict(expected[tag]), tag
+
+
+PICTURES = [
+    "--data.sources", "{pictures: {class_path: pictures.Pictures}}", "--data.sampling.batch_size", "16",
+    "--trainer.max_epochs", "2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_row_that_cannot_be_read_costs_no_step(
+    train_here: Callable, capfd: pytest.CaptureFixture, workers: str
+) -> None:
+    Pictures().write()
+    options = [*PICTURES, "--data.num_workers", workers]
+    train_here(*fit("whole", *options))
+    broken = f"pictures/train/{steps(Path('whole'))[3]['rows'][5]}.png"
+    content = cut(broken)
+    with pytest.raises(SystemExit, match="2"):
+        train_here(*fit("stopped", *options))
+    message = capfd.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"error: {broken.removeprefix('pictures/')}: {broken} must be a whole image, found: ")
+    assert last("stopped")["global_step"] == 3
+    Path(broken).write_bytes(content)
+    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=0, batch=3)
+
+
+def test_nothing_is_saved_in_the_middle_of_a_window(train_here: Callable) -> None:
+    Pictures().write()
+    options = [*PICTURES, "--trainer.accumulate_grad_batches", "2"]
+    train_here(*fit("whole", *options))
+    cut(f"pictures/train/{steps(Path('whole'))[3]['rows'][5]}.png")
+    with pytest.raises(SystemExit, match="2"):
+        train_here(*fit("stopped", *options))
+    assert not Path("runs/stopped/version_0/checkpoints/last.ckpt").exists()

@@ -134,7 +134,7 @@ def test_predictions_are_in_the_users_own_labels(folder: Path, train_here: Calla
     train_here("predict", *FIT[1:7], "--ckpt_path", "best")
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["row"] for row in rows] == [str(number) for number in range(64)]
+    assert [row["row"] for row in rows] == [row["sample"] for row in rows] == [str(number) for number in range(64)]
     assert {row["parity"] for row in rows} <= {"same", "different"}
     assert {row["left"] for row in rows} <= set("0123456789")
     assert all(-5 < float(row["sum"]) < 25 for row in rows)
@@ -215,7 +215,16 @@ def test_configuration_is_printed_and_every_field_has_a_sentence(
         if option == "--print_config":
             assert yaml.safe_load(capfd.readouterr().out)["trainer"]["max_epochs"] == 4
     help_of = re.split(r"\n  (?=--)", capfd.readouterr().out)
-    for field in ("model.backbone", "model.tasks", "data.sources", "data.sampling", "monitor", "patience", "ckpt_path"):
+    for field in (
+        "model.backbone",
+        "model.tasks",
+        "data.sources",
+        "data.sampling",
+        "monitor",
+        "patience",
+        "save_every_n_steps",
+        "ckpt_path",
+    ):
         (text,) = [part for part in help_of if re.match(rf"--{field}[ \n]", part)]
         assert len(text.split("(type")[0].split()) > 6, text
 
@@ -244,3 +253,13 @@ def test_early_stopping_and_another_monitor(train_here: Callable, tmp_path: Path
     assert cli.trainer.current_epoch == 2  # the first validation, and one that is no better
     best = cli.trainer.checkpoint_callback
     assert (best.monitor, best.mode) == ("accuracy/val/left", "max")
+
+
+def test_another_optimizer_inherits_nothing_of_the_default_one(train_here: Callable) -> None:
+    cli = train_here("fit", "--config", str(SMALL), "--trainer.fast_dev_run", "1", "--model.optimizer", "null")
+    assert isinstance(cli.trainer.optimizers[0], torch.optim.AdamW)
+    config = yaml.safe_load(SMALL.read_text())
+    config["model"]["optimizer"] = {"class_path": "SGD", "init_args": {"lr": 0.1}}
+    Path("sgd.yaml").write_text(yaml.safe_dump(config))
+    cli = train_here("fit", "--config", "sgd.yaml", "--trainer.fast_dev_run", "1")
+    assert {group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups} == {0.0}

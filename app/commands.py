@@ -1,0 +1,68 @@
+"""Subcommands that are not methods of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from app.data_report import report_data
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand that takes the configuration of a training, but needs no trainer.
+
+    Attributes:
+        help: One line.
+        parts: Which of "data" and "model" (which needs the data) are built for it.
+        run: Called with the options of the command line, and these parts by their names.
+    """
+
+    help: str
+    parts: tuple[Literal["data", "model"], ...]
+    run: Callable[..., None]
+
+
+COMMANDS = {
+    "data": Command("Report on the data: labels, shares of a step, a contact sheet.", ("data",), report_data),
+}
+
+
+class CommandCLI(LightningCLI):
+    """A command line with the trainer's methods and `COMMANDS`."""
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for name, command in COMMANDS.items():
+            options = self.init_parser(description=command.help)
+            self._add_arguments(options)
+            self._subcommand_parsers[name] = options
+            assert parser._subcommands_action is not None
+            parser._subcommands_action.add_subcommand(name, options, help=command.help)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, or the parts of them that a command asks for, and nothing else."""
+        if self.subcommand not in COMMANDS:
+            super().instantiate_classes()
+            return
+        classes = {"trainer": self.trainer_class, "data": self._datamodule_class, "model": self._model_class}
+        unneeded = classes.keys() - set(COMMANDS[self.subcommand].parts)
+        config = self.config.clone()
+        for part in unneeded:
+            del config[self.subcommand][part]
+        nothing = [(lambda kind, **arguments: None, classes[part], False) for part in unneeded]
+        self.config_init = self.parser.instantiate(config, instantiators=nothing)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand in COMMANDS:
+            self.run_command(subcommand)
+        else:
+            super()._run_subcommand(subcommand)
+
+    def run_command(self, name: str) -> None:
+        """Run one of `COMMANDS`."""
+        command = COMMANDS[name]
+        command.run(self.config[name], **{part: self._get(self.config_init, part) for part in command.parts})

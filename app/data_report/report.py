@@ -1,0 +1,88 @@
+"""Prints what the data is, and draws a contact sheet of a training batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from rich.console import Console
+from rich.table import Table
+
+from app.data_report.sheet import contact_sheet, labels_of, pictures, some_rows
+from app.data_report.tables import drawn, task_table
+from app.runs import RUNS
+from datamodules.batch import MultiTaskBatch
+from datamodules.multitask import MultiTaskDataModule, limited
+from datamodules.sampling import DrawSampler
+
+MOST_PICTURES = 32
+
+
+def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
+    """Print a table of the tasks and the size of a step, and write `runs/<name>/data.png`.
+
+    Args:
+        options: Of the command line; the trainer's say how many processes and micro-batches a step has.
+        data: The data that they describe.
+
+    Raises:
+        ValueError: The sampling does not fit the data or the number of processes, or a row cannot be read.
+    """
+    table, step, batch = survey(options.trainer, data)
+    console = Console()
+    console.print(table)
+    for line in [step, *batch.skipped, _draw_sheet(batch, data, options.name)]:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, MultiTaskBatch]:
+    """The table of the tasks, what a step is, and the first batch that the first process trains on."""
+    ranks, accumulate = processes(trainer), trainer.accumulate_grad_batches
+
+    def used(length: int) -> int:
+        return limited(length, 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches)
+
+    train = data.datasets["train"]
+    plan = data.sampling.plan(train.labelled, train.tasks, data.seed, ranks, accumulate, limit=used)
+    micro_batches = used(len(plan))
+    draws = drawn(plan, micro_batches, accumulate)
+    labelled = {split: dataset.labelled for split, dataset in data.datasets.items()}
+    sampler = DrawSampler(plan, 0, ranks, accumulate, micro_batches, lambda: (0, 0))
+    step = (
+        f"A step has {draws.rows:.4g} rows on average ({_counted(ranks, 'process', 'processes')}, "
+        f"{_counted(accumulate, 'micro-batch', 'micro-batches')} each), "
+        f"an epoch {_counted(draws.steps, 'step', 'steps')}."
+    )
+    return task_table(data.targets, labelled, draws), step, train[next(iter(sampler))]
+
+
+def processes(trainer: Namespace) -> int:
+    """How many processes the trainer's settings start."""
+    on_gpu = trainer.accelerator in ("gpu", "cuda") or (
+        trainer.accelerator == "auto" and CUDAAccelerator.is_available()
+    )
+    accelerator = CUDAAccelerator if on_gpu else CPUAccelerator
+    auto = trainer.devices == "auto"
+    devices = accelerator.auto_device_count() if auto else accelerator.parse_devices(trainer.devices)
+    each = len(devices) if isinstance(devices, list) else devices
+    return int(trainer.num_nodes) * (each or 1)
+
+
+def _draw_sheet(batch: MultiTaskBatch, data: MultiTaskDataModule, name: str) -> str:
+    """Write the contact sheet, and say where."""
+    images = pictures(batch.inputs)
+    if images is None:
+        return f"No contact sheet: inputs are not images of 1 or 3 channels, but of the shape {data.input_shape}."
+    rows = some_rows(len(images), MOST_PICTURES)
+    part = "all" if len(rows) == len(images) else f"{len(rows)} of the"
+    title = f"{name}: {part} {len(images)} rows of a training batch, after the transforms"
+    sheet = contact_sheet(images[rows], [labels_of(batch, row, data.targets) for row in rows], title)
+    path = RUNS / Path(name) / "data.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return f"A training batch after the transforms, with its labels: {path}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

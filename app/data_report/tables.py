@@ -1,0 +1,92 @@
+"""What the labels are, and how they are shared out over the tasks, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from datamodules.sampling import Plan
+from datamodules.sources import SplitName
+from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+
+STEPS = 1_000  # from which the shares are counted, or fewer where an epoch has fewer
+LISTED = 4  # classes that are all listed; of more, only the rarest and the most frequent
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the sampling draws.
+
+    Attributes:
+        shares: [T] the part of a step's rows that feeds each task. A row may feed several.
+        rows: Rows of a step, on the average.
+        steps: Optimizer steps in an epoch.
+    """
+
+    shares: list[float]
+    rows: float
+    steps: int
+
+
+def drawn(plan: Plan, micro_batches: int, accumulate: int) -> Drawn:
+    """Count what the first steps of an epoch draw.
+
+    Args:
+        plan: What all processes draw together.
+        micro_batches: Micro-batches of an epoch.
+        accumulate: Micro-batches a step.
+    """
+    counted = min(micro_batches, STEPS * accumulate)
+    feeds = [plan.draw(0, step)[2] for step in range(counted)]
+    fed = torch.stack([each.sum(dim=1) for each in feeds]).sum(dim=0)
+    rows = sum(each.shape[1] for each in feeds)
+    steps_counted = -(-counted // accumulate)
+    return Drawn((fed / rows).tolist(), rows / steps_counted, -(-micro_batches // accumulate))
+
+
+def task_table(targets: Mapping[str, Target], labelled: Mapping[SplitName, Tensor], draws: Drawn) -> Table:
+    """A row a task.
+
+    Args:
+        targets: Task → what its label is, with the statistics of the training split.
+        labelled: Split → [T, N] bool: which rows carry a label of which task.
+        draws: What the sampling draws, in the same order of tasks.
+    """
+    table = Table("task", "kind", title="labels", caption="share: the part of a step's rows that feeds the task")
+    for split in labelled:
+        table.add_column(split, justify="right")
+    table.add_column("in training")
+    table.add_column("share", justify="right")
+    for t, (task, target) in enumerate(targets.items()):
+        counts = [str(int(mask[t].sum())) for mask in labelled.values()]
+        share = f"{draws.shares[t]:.1%}"
+        table.add_row(task, type(target).__name__, *counts, escape(balance(target)), share)
+    table.add_section()
+    table.add_row("rows", "", *(str(mask.shape[1]) for mask in labelled.values()), "", "")
+    return table
+
+
+def balance(target: Target) -> str:
+    """What the training split's labels are: the share of each class, or mean, spread and unit."""
+    match target:
+        case Categorical(classes, counts):
+            return _shares(dict(zip(classes, (count / sum(counts) for count in counts), strict=True)))
+        case Binary((no, yes), positives):
+            return _shares({no: 1 - positives, yes: positives})
+        case MultiLabel(classes, positives):
+            return _shares(dict(zip(classes, positives, strict=True)))
+        case Continuous(unit, mean, std):
+            return f"mean {mean:.4g}, std {std:.4g}" + (f" {unit}" if unit else "")
+    return ""
+
+
+def _shares(shares: dict[str, float]) -> str:
+    if len(shares) <= LISTED:
+        return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    return f"{len(shares)} classes: fewest {low} ({shares[low]:.1%}), most {high} ({shares[high]:.1%})"
