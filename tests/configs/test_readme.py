@@ -2,11 +2,12 @@
 
 import csv
 import json
+import random
 import re
 from pathlib import Path
 
 from conftest import ROOT, Train
-from sklearn.datasets import load_wine
+from PIL import Image
 
 README = (ROOT / "README.md").read_text()
 
@@ -22,19 +23,53 @@ def test_second_command_is_what_ci_runs() -> None:
     assert block("bash", "pytest").strip() in (ROOT / ".ci/run").read_text()
 
 
+SPECIES = {"heron": (60, 90, 200), "robin": (200, 60, 60), "thrush": (150, 120, 60), "wren": (60, 160, 60)}
+WEIGHT = {"heron": 1500.0, "robin": 18.5, "thrush": 80.0, "wren": 9.5}
+
+
+def write_birds(folder: Path, rows: int) -> None:
+    """The README's table, continued to `rows` rows, and a JPEG for each: the species is its colour, a ring a frame."""
+    lines = block("csv", "species").splitlines()
+    draw = random.Random(0)
+    (folder / "img").mkdir()
+    for row in range(rows):
+        if row + 1 < len(lines):
+            _, species, ringed, *_ = lines[row + 1].split(",")
+        else:
+            species, ringed = draw.choice(list(SPECIES)), draw.choice(["no", "yes"])
+            weight = f"{WEIGHT[species] * draw.uniform(0.95, 1.05):.1f}"
+            habitat = draw.choice(["garden", "wood", "garden|wood", "water", "field|water"])
+            shown = species if draw.random() > 0.3 else ""
+            lines.append(f"img/{row:04}.jpg,{shown},{ringed},{weight},{habitat}")
+        image = Image.new("RGB", (draw.randint(70, 90), 60), (240, 240, 240) if ringed == "yes" else (20, 20, 20))
+        image.paste(SPECIES.get(species, (128, 128, 128)), (8, 8, image.width - 8, 52))
+        image.save(folder / "img" / f"{row:04}.jpg")
+    (folder / "birds.csv").write_text("\n".join(lines) + "\n")
+
+
 def test_own_data(train: Train, tmp_path: Path) -> None:
-    wine = load_wine()
-    others = wine.feature_names[1:]  # all but the alcohol
-    names = ("Barolo", "Grignolino", "Barbera")
-    with (tmp_path / "wine.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["split", "cultivar", "alcohol", *others])
-        for number, (features, cultivar) in enumerate(zip(wine.data.tolist(), wine.target, strict=True)):
-            split = ("train", "train", "train", "val", "test")[number % 5]
-            measured = features[0] if number % 3 else ""
-            writer.writerow([split, names[cultivar], measured, *features[1:]])
-    (tmp_path / "wine.py").write_text(block("python", "class Wine"))
-    (tmp_path / "wine.yaml").write_text(block("yaml", "name: wine"))
-    train("fit", "--config", "wine.yaml")
-    results = json.loads((tmp_path / "runs/wine/version_0/results.json").read_text())
-    assert list(results["tasks"]) == ["cultivar", "alcohol"]
+    write_birds(tmp_path, 600)
+    config = block("yaml", "name: birds")
+    assert len(config.splitlines()) <= 25
+    (tmp_path / "birds.yaml").write_text(config)
+    commands = [line.split("#")[0].split()[2:] for line in block("bash", "predict --config birds").splitlines()]
+    printed = [train(*command).stdout for command in commands]
+    assert (tmp_path / "runs/birds/data.png").is_file()
+    for word in ("species", "Categorical", "wren", "MultiLabel", "Continuous", "g"):
+        assert word in printed[0]
+    results = json.loads((tmp_path / "runs/birds/version_0/results.json").read_text())["tasks"]
+    assert list(results) == ["species", "ringed", "weight", "habitat"]
+    assert results["species"]["accuracy"] > 0.7
+    with (tmp_path / "runs/birds/version_0/predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == 90
+    right = 0
+    for line in predictions:
+        with Image.open(tmp_path / line["sample"]) as image:
+            colour = image.getpixel((30, 30))
+        nearest = min(SPECIES, key=lambda name: sum(abs(a - b) for a, b in zip(SPECIES[name], colour, strict=True)))
+        right += line["species"] == nearest  # in the user's own names, at the row's own image
+        assert line["ringed"] in ("no", "yes")
+        assert set(line["habitat"].split("|")) <= {"", "field", "garden", "water", "wood"}
+        assert float(line["weight (g)"])
+    assert right > 60
