@@ -1,4 +1,4 @@
-"""Train, validate, test and predict: `python train.py fit --config configs/quickstart.yaml`."""
+"""Train, validate, test, predict, look at data: `python train.py fit --config configs/quickstart.yaml`."""
 
 from app.cli import main
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.batch import MultiTaskBatch, map_inputs
+from datamodules.batch import Inputs, MultiTaskBatch, map_inputs
 from datamodules.reading import Reader
 from datamodules.sampling import Draw
 from datamodules.sources import Split, UnreadableRowError
+
+
+@dataclass
+class Part:
+    """A batch's rows of one source, as far as they could be read.
+
+    Attributes:
+        inputs: [B, ...].
+        labels: task → [B, ...].
+        ids: [B] index of each row in the split of all sources.
+        feeds: [T, B] bool.
+    """
+
+    inputs: Inputs
+    labels: dict[str, Tensor]
+    ids: Tensor
+    feeds: Tensor
 
 
 class MultiTaskDataset(Dataset[MultiTaskBatch]):
@@ -24,6 +44,7 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
     def __init__(self, splits: list[Split], tasks: list[str], reader: Reader | None = None) -> None:
         self.splits, self.tasks, self.reader = splits, tasks, reader or Reader()
         self.ends = torch.tensor([len(split) for split in splits]).cumsum(0)
+        self.starts = [0, *self.ends.tolist()]
         self.labelled = torch.stack([torch.cat([_labelled(split, task) for split in splits]) for task in tasks])
 
     def __len__(self) -> int:
@@ -33,9 +54,8 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
     def keys(self, ids: Tensor) -> list[str]:
         """What the user calls the rows `ids` [B] in their own data, for the table of predictions."""
         sources = torch.searchsorted(self.ends, ids.cpu(), right=True).tolist()
-        starts = self.ends - torch.tensor([len(split) for split in self.splits])
         return [
-            self.splits[source].key(row - int(starts[source]))
+            self.splits[source].key(row - self.starts[source])
             for source, row in zip(sources, ids.tolist(), strict=True)
         ]
 
@@ -45,30 +65,45 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
         Raises:
             UnreadableRowError: A row cannot be read and is not to be skipped, or none of the batch can.
         """
-        source_of, order = torch.searchsorted(self.ends, draw.rows, right=True).sort(stable=True)
-        ids, visits, feeds = draw.rows[order], draw.visits[order], draw.feeds[:, order]
-        inputs, labels, kept, skipped = [], [], [], []
-        for source in sorted(set(source_of.tolist())):
-            split, mine = self.splits[source], source_of == source
-            read = self.reader(split, ids[mine] - (self.ends[source] - len(split)), visits[mine])
-            fed = feeds[:, mine][:, read.kept]
-            labels.append({task: y[fed[self.tasks.index(task)]] for task, y in read.labels.items()})
-            inputs += [read.inputs] if read.inputs is not None else []
-            kept.append(read.kept)
+        parts: list[Part] = []
+        skipped: list[str] = []
+        for source, ids, visits, feeds in self._by_source(draw):
+            read = self.reader(self.splits[source], ids - self.starts[source], visits)
             skipped += read.skipped
-        if not inputs:
+            if read.inputs is not None:
+                parts.append(Part(read.inputs, read.labels, ids[read.kept], feeds[:, read.kept]))
+        if not parts:
             raise UnreadableRowError(f"a batch must have a row that can be read, found none: {skipped[0]}")
-        ids, feeds = ids[torch.cat(kept)], feeds[:, torch.cat(kept)]
-        present = [task for t, task in enumerate(self.tasks) if feeds[t].any()]
+        feeds = _cat([part.feeds for part in parts], dim=1)
+        present = [task for task, count in enumerate(draw.counts) if count and feeds[task].any()]
         return MultiTaskBatch(
-            inputs=inputs[0] if len(inputs) == 1 else map_inputs(lambda *parts: torch.cat(parts), *inputs),
-            targets={task: torch.cat([part[task] for part in labels if task in part]) for task in present},
-            rows={task: feeds[self.tasks.index(task)].nonzero().squeeze(1) for task in present},
+            inputs=map_inputs(lambda *inputs: _cat(list(inputs)), *(part.inputs for part in parts)),
+            targets={self.tasks[task]: _cat(self._targets(task, parts)) for task in present},
+            rows={self.tasks[task]: feeds[task].nonzero().squeeze(1) for task in present},
             counts=dict(zip(self.tasks, draw.counts, strict=True)),
-            ids=ids,
+            ids=_cat([part.ids for part in parts]),
             skipped=skipped,
         )
+
+    def _targets(self, task: int, parts: list[Part]) -> list[Tensor]:
+        """Labels [B_t, ...] of the rows that feed a task, of each source that carries it."""
+        name = self.tasks[task]
+        return [part.labels[name][part.feeds[task]] for part in parts if name in part.labels]
+
+    def _by_source(self, draw: Draw) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """The sources that the draw has rows of, and these rows, their visits and what they feed."""
+        if len(self.splits) == 1:
+            yield 0, draw.rows, draw.visits, draw.feeds
+            return
+        source_of = torch.searchsorted(self.ends, draw.rows, right=True)
+        for source in sorted(set(source_of.tolist())):
+            mine = source_of == source
+            yield source, draw.rows[mine], draw.visits[mine], draw.feeds[:, mine]
 
 
 def _labelled(split: Split, task: str) -> Tensor:
     return split.labelled.get(task, torch.zeros(len(split), dtype=torch.bool))
+
+
+def _cat(tensors: list[Tensor], dim: int = 0) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)

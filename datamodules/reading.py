@@ -18,6 +18,8 @@ from datamodules.sources import Split, UnreadableRowError
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
 
+ALL = slice(None)
+
 
 @dataclass
 class Rows:
@@ -26,13 +28,13 @@ class Rows:
     Attributes:
         inputs: [B', ...] of the rows that could be read; None if there are none.
         labels: task → [B', ...] of the same rows.
-        kept: [B] bool: which of the rows these are.
+        kept: What to index by, for these rows among all that were asked for.
         skipped: Why each other row could not be read.
     """
 
     inputs: Inputs | None
     labels: dict[str, Tensor]
-    kept: Tensor
+    kept: Tensor | slice
     skipped: list[str]
 
 
@@ -60,32 +62,40 @@ class Reader:
             ValueError: An input cannot be transformed, or inputs differ in shape.
         """
         if self.transform is None and hasattr(split, "__getitems__"):
-            inputs, labels = split.__getitems__(rows)
-            return Rows(inputs, labels, torch.ones(len(rows), dtype=torch.bool), [])
-        read: list[tuple[int, Any, dict[str, Tensor]]] = []
-        kept, skipped = torch.ones(len(rows), dtype=torch.bool), []
+            inputs, found = split.__getitems__(rows)
+            return Rows(inputs, found, ALL, [])
+        samples: list[Any] = []
+        labels: list[dict[str, Tensor]] = []
+        kept: list[int] = []
+        skipped: list[str] = []
         with _generators_kept():
             for place, (row, visit) in enumerate(zip(rows.tolist(), visits.tolist(), strict=True)):
                 _seed(self.seed, row, visit)
                 try:
-                    sample, labels = split[row]
+                    sample, labels_of = self._read(split, row)
                 except UnreadableRowError as error:
                     if not self.skip:
                         raise
-                    kept[place] = False
                     skipped.append(str(error))
                     continue
-                if self.transform is not None:
-                    try:
-                        sample, labels = self.transform(sample, labels)
-                    except ValueError as error:
-                        raise ValueError(f"{split.name(row)}: {error}") from error
-                read.append((row, sample, labels))
-        if not read:
-            return Rows(None, {}, kept, skipped)
-        names = [split.name(row) for row, _, _ in read]
-        stacked = {task: torch.stack([labels[task] for _, _, labels in read]) for task in read[0][2]}
-        return Rows(_stack([sample for _, sample, _ in read], names), stacked, kept, skipped)
+                kept.append(place)
+                samples.append(sample)
+                labels.append(labels_of)
+        if not samples:
+            return Rows(None, {}, torch.tensor(kept, dtype=torch.int64), skipped)
+        names = [split.name(row) for row in rows[kept].tolist()]
+        stacked = {task: torch.stack([each[task] for each in labels]) for task in labels[0]}
+        return Rows(_stack(samples, names), stacked, torch.tensor(kept) if skipped else ALL, skipped)
+
+    def _read(self, split: Split, row: int) -> tuple[Any, dict[str, Tensor]]:
+        """One row, transformed."""
+        sample, labels = split[row]
+        if self.transform is None:
+            return sample, labels
+        try:
+            return self.transform(sample, labels)
+        except ValueError as error:
+            raise ValueError(f"{split.name(row)}: {error}") from error
 
 
 def _stack(samples: list[Any], names: list[str]) -> Inputs:

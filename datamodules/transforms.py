@@ -163,12 +163,16 @@ def _data_config(name: str) -> dict[str, Any]:
 
 def _one_by_one(transforms: list[Any], sample: Any, labels: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
     sample = _on_image(_as_image, sample)
+    moving = {task: label for task, label in labels.items() if isinstance(label, tv_tensors.TVTensor)}
     for transform in transforms:
         try:
-            sample, labels = transform(sample, labels)
+            if moving:
+                sample, moving = transform(sample, moving)
+            else:  # several times faster than beside labels that stay as they are
+                sample = transform(sample)
         except (RuntimeError, TypeError, ValueError) as error:  # as torchvision raises for what it cannot transform
             raise ValueError(f"data.transform: {type(transform).__name__} cannot transform it: {error}") from error
-    return sample, labels
+    return sample, labels | moving
 
 
 def _by_timm(

@@ -114,7 +114,7 @@ class DrawSampler(Sampler[Draw]):
         for first in range(done - done % self.accumulate, self.length, self.accumulate):
             window = range(first, min(first + self.accumulate, self.length))
             draws = [self.plan.draw(epoch, step) for step in window]
-            counts = torch.stack([feeds.sum(dim=1) for *_, feeds in draws]).sum(dim=0).tolist()
+            counts = torch.cat([feeds for *_, feeds in draws], dim=1).sum(dim=1).tolist()
             for step, (rows, visits, feeds) in zip(window, draws, strict=True):
                 if step >= done:
                     yield Draw(rows[part].contiguous(), visits[part], feeds[:, part], counts)
