@@ -36,7 +36,7 @@ from app.commands import COMMANDS, CommandCLI
 from app.evaluation.report import by_task, table
 from app.module import MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
-from app.runs import check_weights, find_checkpoint, read_checkpoint, run_folder
+from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import UnreadableRowError
@@ -117,10 +117,12 @@ class PolyheadCLI(CommandCLI):
 
     def before_instantiate_classes(self) -> None:
         """Find the checkpoint and the run's folder; evaluation wants a checkpoint, the best if none is named."""
-        if self.subcommand in COMMANDS:
-            self.checkpoint = None
-            return
+        self.checkpoint = None
         with self._refusing():
+            if (name := Path(self._option("name"))).is_absolute() or ".." in name.parts:
+                raise ValueError(f"name: must stay within {RUNS}/, found {str(name)!r}")
+            if self.subcommand in COMMANDS:
+                return
             which = self._option("ckpt_path") or (None if self.subcommand == "fit" else "best")
             self.checkpoint = find_checkpoint(which, self._option("name")) if which else None
             self.folder = run_folder(self.checkpoint, self._option("name"))

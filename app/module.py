@@ -74,6 +74,7 @@ class MultiTaskModule(LightningModule):
         self.tasks = ModulesByName[Task](
             {name: task_of(name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )
+        _check_columns(self.tasks)
         self.sharing = sharing(partial(backbone, input_shape), list(targets))
         self.heads = ModulesByName[Head](
             {
@@ -99,6 +100,8 @@ class MultiTaskModule(LightningModule):
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.step_losses.zero_()
         sums = self._step(batch, "train")
+        if not sums:  # no row could be read here; other ranks and micro-batches go on
+            return torch.zeros((), device=self.device, requires_grad=True)
         losses = {name: total / batch.counts[name] for name, total in sums.items()}
         self.step_losses += self._vector(losses)
         return torch.stack([self.tasks[name].config.weight * loss for name, loss in losses.items()]).sum()
@@ -113,6 +116,8 @@ class MultiTaskModule(LightningModule):
 
     def predict_step(self, batch: MultiTaskBatch, batch_idx: int) -> dict[str, list[Any]]:
         """Every task's predictions of every row of the batch, in the user's own labels and units."""
+        if not len(batch.ids):
+            return {}
         everything = torch.arange(len(batch.ids), device=batch.ids.device)
         outputs = self(batch.inputs, dict.fromkeys(self.tasks, everything))
         columns: dict[str, list[Any]] = {}
@@ -122,7 +127,7 @@ class MultiTaskModule(LightningModule):
 
     def _step(self, batch: MultiTaskBatch, stage: str) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows; shows them and the predictions to the stage's metrics."""
-        outputs = self(batch.inputs, batch.rows)
+        outputs = self(batch.inputs, batch.rows) if batch.rows else {}
         sums, predictions = {}, {}
         for name, labels in batch.targets.items():
             task = self.tasks[name]
@@ -250,3 +255,16 @@ class MultiTaskModule(LightningModule):
         """One detached number a task, [T], zero for those that `values` lacks."""
         zero = torch.zeros((), device=self.device)
         return torch.stack([values[name].detach() if name in values else zero for name in self.tasks])
+
+
+def _check_columns(tasks: ModulesByName[Task]) -> None:
+    """Refuse tasks whose predictions would have columns of the same name."""
+    owners: dict[str, str] = {}
+    for name, task in tasks.items():
+        for column in task.decode(torch.zeros(1, task.target.outputs)):
+            if column in owners:
+                raise ValueError(
+                    f"data.targets: columns of predictions must differ, found {column!r} of tasks {owners[column]!r} "
+                    f"and {name!r}"
+                )
+            owners[column] = name

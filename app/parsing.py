@@ -8,6 +8,16 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
+UNION = "Does not validate against any of the Union subtypes"
+FOUND = "Given value: "
+FRAME = (
+    "Subtypes:",
+    "Errors:",
+    "Given value type:",
+    "- Expected a <class 'NoneType'>",
+    f"- {UNION}",
+    "- Expected a path",
+)
 MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
 
 
@@ -30,10 +40,19 @@ class OneLineParser(LightningArgumentParser):
         """Print the error on one line; for an unknown option also those like it."""
         if not self.exit_on_error:  # a part of a parser, whose error the whole one words
             super().error(message, ex)
-        text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+        text = " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
         if "unrecognized arguments" in text:
             option = text.split()[2].lstrip("-").split("=")[0]
             known = [action.dest for action in self._actions]
             near = difflib.get_close_matches(option, known, n=3)
             text += f"; near it: {', '.join(near)}" if near else ""
         self.exit(2, f"error: {text}\n")
+
+
+def _reasons(lines: list[str]) -> list[str]:
+    """What is wrong, and the innermost value, without the alternatives of a union that the value is not of at all."""
+    found = [line.removeprefix(FOUND) for line in lines if line.startswith(FOUND) and "Namespace(" not in line]
+    first, *more = [line.removesuffix(UNION).strip() for line in lines if not line.startswith((FOUND, *FRAME))]
+    specific = [line for line in more if not line.startswith("- Expected a <class")]
+    reasons = [first, *dict.fromkeys(line.removeprefix("- ") for line in specific or more)]
+    return [*(reason for reason in reasons if reason), *(f"(found {value})" for value in found[:1])]

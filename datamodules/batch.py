@@ -19,7 +19,7 @@ class MultiTaskBatch:
     one case. A task without rows on this process is in neither `targets` nor `rows`; it may still be in `counts`.
 
     Attributes:
-        inputs: [B, ...], or one such tensor a modality.
+        inputs: [B, ...], or one such tensor a modality; [0] where no row of the batch could be read.
         targets: task → [B_t, ...], only of the rows that carry the label.
         rows: task → [B_t] indices into `inputs`, ascending.
         counts: task → labelled rows of the whole optimizer step: all ranks, all micro-batches.

@@ -14,6 +14,8 @@ from datamodules.targets import Binary, Categorical, MultiLabel, Target
 
 Shape = tuple[int, ...]
 
+RESERVED = ("total", "shared", "row", "source", "sample", "training")
+
 
 def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
     """All tasks of all sources, in the order of their first appearance.
@@ -28,10 +30,10 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
                 raise ValueError(
                     f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
                 )
-            if task in ("total", "row", "sample"):
+            if task in RESERVED:
                 raise ValueError(
-                    f"data.sources.{source}: a task's name must not be 'total', 'row' or 'sample', "
-                    f"which name the sum of the losses and two columns of the predictions, found {task!r}"
+                    f"data.sources.{source}: a task's name must not be one of {', '.join(RESERVED)}, "
+                    f"which name other curves, columns and modules, found {task!r}"
                 )
             if targets.setdefault(task, target) != target:
                 raise ValueError(
@@ -149,7 +151,7 @@ def _check_members(
         index = (labels[first].bool() & ~trained).nonzero()[0] if isinstance(target, MultiLabel) else labels[first]
         raise ValueError(
             f"{where}, {row}, target {task!r}: a class must occur in split 'train' too, "
-            f"found {_names(target)[int(index)]!r}, which does not"
+            f"found {_names(target)[int(index)]!r}, which does not; add rows of it to 'train', or leave the class out"
         )
 
 

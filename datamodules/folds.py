@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import torch
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
+from datamodules.splitting import Members, train_on_all_classes
 from datamodules.targets import Binary, Categorical, Target
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Folds:
     """One of k folds: of the rows for training and validation together, a k-th is for validation, the rest to train.
 
-    Rows of a group stay together where the source has groups. The test split is left as it is.
+    Rows of a group stay together where the source has groups. The test split is left as it is. A class with all of its
+    rows in one fold keeps the first of them in training.
 
     Args:
         k: Number of folds.
@@ -38,13 +40,22 @@ class Folds:
     stratify: str | None = None
     seed: int = 0
 
-    def held_out(self, rows: int, strata: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
+    def held_out(
+        self,
+        rows: int,
+        strata: Tensor | None = None,
+        groups: Tensor | None = None,
+        members: Sequence[Members] = (),
+    ) -> Tensor:
         """Which of `rows` are for validation, bool [N].
+
+        A class whose rows are all in the fold keeps its first row (with its group) in training.
 
         Args:
             rows: Their number N.
             strata: [N] numbers of their strata.
             groups: [N] numbers of their groups.
+            members: Their classes, by task.
 
         Raises:
             ValueError: There are more folds than rows, than groups, or than rows of the largest stratum.
@@ -65,9 +76,10 @@ class Folds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with fewer rows than folds
             _, chosen = next(islice(division.split(torch.zeros(rows), strata, groups), self.fold, None))
-        mask = torch.zeros(rows, dtype=torch.bool)
-        mask[torch.from_numpy(chosen)] = True
-        return mask
+        parts = np.zeros(rows, dtype=np.int64)
+        parts[chosen] = 1
+        train_on_all_classes(parts, members, None if groups is None else groups.numpy())
+        return torch.from_numpy(parts == 1)
 
 
 def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[str, Target]) -> dict[str, Source]:

@@ -24,6 +24,7 @@ from datamodules.folds import Folds, fold_sources
 from datamodules.reading import Reader
 from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
 from datamodules.sources import SPLITS, Source, SplitName
+from datamodules.sources.table import encoded_alike
 from datamodules.transforms import TimmTransforms, Transforms
 
 
@@ -71,7 +72,7 @@ class MultiTaskDataModule(LightningDataModule):
             raise ValueError(f"data.num_workers: must not be negative, found {num_workers}")
         self.num_workers, self.seed = num_workers, seed
         declared = declared_targets(sources)
-        sources = fold_sources(sources, folds, declared) if folds else sources
+        sources = encoded_alike(fold_sources(sources, folds, declared) if folds else sources)
         splits = {name: {key: source.split(name) for key, source in sources.items()} for name in SPLITS}
         for name in SPLITS:
             check_split(name, splits[name], declared)
@@ -86,9 +87,7 @@ class MultiTaskDataModule(LightningDataModule):
             for name in SPLITS
         }
         self.input_shape = common_input_shape(splits, readers)
-        self.datasets = {
-            name: MultiTaskDataset(list(splits[name].values()), list(declared), readers[name]) for name in SPLITS
-        }
+        self.datasets = {name: MultiTaskDataset(splits[name], list(declared), readers[name]) for name in SPLITS}
 
     def setup(self, stage: str) -> None:
         """Refuse settings of the trainer that the sampler cannot follow.

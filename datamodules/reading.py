@@ -42,8 +42,8 @@ class Reader:
     """Reads rows of splits.
 
     What is random, in a transform or in the split itself, draws the same for the same visit to the same row, on
-    whatever process, in whatever batch: the generators of torch, NumPy and Python are seeded with (seed, row, visit),
-    and left as they were.
+    whatever process, in whatever batch: the generators of torch, NumPy and Python are seeded with (seed, source, row,
+    visit), and left as they were.
 
     Args:
         transform: What is done to the input of a row and to labels that lie on it, such as masks.
@@ -54,8 +54,8 @@ class Reader:
     def __init__(self, transform: Transform | None = None, seed: int = 0, skip: bool = False) -> None:
         self.transform, self.seed, self.skip = transform, seed, skip
 
-    def __call__(self, split: Split, rows: Tensor, visits: Tensor) -> Rows:
-        """Read `rows` [B], each for the time that `visits` [B] counts.
+    def __call__(self, split: Split, rows: Tensor, visits: Tensor, source: int = 0) -> Rows:
+        """Read `rows` [B] of the split of a source, each for the time that `visits` [B] counts.
 
         Raises:
             UnreadableRowError: A row cannot be read, and is not to be skipped.
@@ -70,7 +70,7 @@ class Reader:
         skipped: list[str] = []
         with _generators_kept():
             for place, (row, visit) in enumerate(zip(rows.tolist(), visits.tolist(), strict=True)):
-                _seed(self.seed, row, visit)
+                _seed(self.seed, source, row, visit)
                 try:
                     sample, labels_of = self._read(split, row)
                 except UnreadableRowError as error:
@@ -125,9 +125,9 @@ def _tensor(sample: Any) -> Tensor:
     return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
 
-def _seed(seed: int, row: int, visit: int) -> None:
+def _seed(seed: int, source: int, row: int, visit: int) -> None:
     """Seed the generators that transforms draw from; Python's takes a number of any length, and seeds the others."""
-    random.seed((seed << 128) + (row << 64) + visit)
+    random.seed((seed << 192) + (source << 128) + (row << 64) + visit)
     torch.default_generator.manual_seed(random.getrandbits(64))
     np.random.seed(random.getrandbits(32))
 

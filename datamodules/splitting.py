@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isclose
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.targets import Binary, Categorical, MultiLabel, Target
 
 Integers = NDArray[np.int64]
+Members = tuple[Integers, Integers]  # rows, and for each the number of a class that it is of; a row may be of several
 
 
-def split_rows(fractions: Sequence[float], strata: Integers, groups: Integers | None = None, seed: int = 0) -> Integers:
+def split_rows(
+    fractions: Sequence[float],
+    strata: Integers,
+    groups: Integers | None = None,
+    seed: int = 0,
+    members: Sequence[Members] = (),
+) -> Integers:
     """The part [N] that each row goes to.
+
+    A class that has come to have no row in part 0, the training, gets its first row (with its group) there, unless that
+    empties a part.
 
     Args:
         fractions: The share of each part.
@@ -22,6 +35,7 @@ def split_rows(fractions: Sequence[float], strata: Integers, groups: Integers | 
             as it gets by giving one group after the other, the largest first, to the part where it lessens the squared
             deviations most.
         seed: Of the order of rows, and of groups of one size.
+        members: The classes of the rows, by task.
 
     Raises:
         ValueError: The fractions are not positive, do not add up to one, or leave a part without a row.
@@ -32,10 +46,54 @@ def split_rows(fractions: Sequence[float], strata: Integers, groups: Integers | 
     shares = np.array(fractions)
     _, strata = np.unique(strata, return_inverse=True)
     parts = _by_strata(shares, strata, rng) if groups is None else _by_groups(shares, strata, groups, rng)
+    train_on_all_classes(parts, members, groups)
     sizes = np.bincount(parts, minlength=len(shares))
     if not sizes.all():
         raise ValueError(f"`fractions` must give each split a row, found {list(fractions)} of {len(parts)} rows")
     return parts
+
+
+def train_on_all_classes(parts: Integers, members: Sequence[Members], groups: Integers | None = None) -> None:
+    """Move the first row of every class that has no row in part 0 to it, in place, and the rest of its group too.
+
+    A part that would be left without a row keeps its rows.
+
+    Args:
+        parts: [N] the part of each row.
+        members: The classes of the rows, by task.
+        groups: [N] rows with the same number stay in the same part.
+    """
+    given = parts.copy()
+    for rows, classes in members:
+        missing = ~np.isin(classes, classes[parts[rows] == 0])
+        _, firsts = np.unique(classes[missing], return_index=True)
+        moved = rows[missing][firsts]
+        parts[moved] = 0
+        if groups is not None:
+            parts[np.isin(groups, groups[moved])] = 0
+    for emptied in np.setdiff1d(given, parts):
+        parts[given == emptied] = emptied
+
+
+def members_of(
+    targets: Mapping[str, Target], labels: Mapping[str, Tensor], labelled: Mapping[str, Tensor]
+) -> list[Members]:
+    """The classes of the rows by their `labels`, task → [N, ...], for every task that has classes.
+
+    Args:
+        targets: task → what its label is.
+        labels: task → [N, ...].
+        labelled: task → [N] bool: which rows carry its label.
+    """
+    members = []
+    for task in labels:
+        if isinstance(targets.get(task), Categorical | Binary):
+            rows = labelled[task].nonzero().squeeze(1)
+            members.append((rows.numpy(), labels[task][rows].long().numpy()))
+        elif isinstance(targets.get(task), MultiLabel):
+            rows, classes = (labels[task].bool() & labelled[task][:, None]).nonzero(as_tuple=True)
+            members.append((rows.numpy(), classes.numpy()))
+    return members
 
 
 def _by_strata(shares: NDArray[np.float64], strata: Integers, rng: np.random.Generator) -> Integers:

@@ -16,7 +16,8 @@ from app.callbacks.gathering import gathered
 class PredictionWriter(Callback):
     """Writes what `predict_step` gives to a CSV file, a line a row of the split, in their order.
 
-    Beside the number of the `row`, `sample` is what the user calls it, such as the path of its image.
+    Beside the number of the `row`, `sample` is what the user calls it in the data of its `source`, such as the path of
+    its image.
 
     Args:
         path: The file.
@@ -37,8 +38,9 @@ class PredictionWriter(Callback):
     ) -> None:
         """Keep a batch's columns."""
         loader: Any = trainer.predict_dataloaders
-        names = {"row": batch.ids.tolist(), "sample": loader.dataset.keys(batch.ids)}
-        for name, values in (names | outputs).items():
+        sources, samples = loader.dataset.keys(batch.ids)
+        names = {"row": batch.ids.tolist(), "source": sources, "sample": samples}
+        for name, values in (names | outputs).items() if samples else []:
             self._columns[name] += values
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,5 +50,5 @@ class PredictionWriter(Callback):
             rows = sorted(row for part in parts for row in zip(*part.values(), strict=True))
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("w", newline="") as file:
-                csv.writer(file).writerows([parts[0].keys(), *rows])
+                csv.writer(file).writerows([next((part.keys() for part in parts if part), []), *rows])
         rank_zero_info(f"Wrote {self.path}")

@@ -15,14 +15,14 @@ from app.callbacks.gathering import gathered
 from datamodules.batch import MultiTaskBatch
 
 KEY = "skipped_rows"
-NAMED = 3  # rows in the closing line
+NAMED, WARNED = 3, 20  # rows in the closing line, and of each process and stage in warnings
 
 
 class SkippedRows(Callback):
     """Counts the rows that were drawn and left out, and says which they are.
 
-    Each process warns of its own rows, once of each. `skipped/<stage>` is how many were left out in an epoch, in all
-    processes. A line at the end of training, validation, test or prediction names the first few.
+    Each process warns of the first of its own rows, once of each. `skipped/<stage>` is how many were left out in an
+    epoch, in all processes. A line at the end of training, validation, test or prediction names the first few.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class SkippedRows(Callback):
     def _note(self, stage: str, batch: MultiTaskBatch) -> None:
         self._counts[stage] += len(batch.skipped)
         for reason in batch.skipped:
-            if reason not in self._rows[stage]:
+            if reason not in self._rows[stage] and len(self._rows[stage]) < WARNED:
                 warnings.warn(f"a row is left out: {reason}", stacklevel=2)
             self._rows[stage][reason] = None
 
@@ -134,5 +134,5 @@ class SkippedRows(Callback):
             rows = list(dict.fromkeys(row for part in parts for row in part.get(stage, [])))
             if rows:
                 first = "; ".join(rows[:NAMED]) + ("; …" if len(rows) > NAMED else "")
-                rank_zero_info(f"{stage}: {len(rows)} rows could not be read and were left out: {first}")
+                rank_zero_info(f"{stage}: left out because they could not be read, {len(rows)} in all: {first}")
         self._rows.clear()

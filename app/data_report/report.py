@@ -46,6 +46,8 @@ def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, M
     train = data.datasets["train"]
     plan = data.sampling.plan(train.labelled, train.tasks, data.seed, ranks, accumulate, limit=used)
     micro_batches = used(len(plan))
+    if not micro_batches:
+        raise ValueError(f"trainer.limit_train_batches: must leave a batch, found {trainer.limit_train_batches}")
     draws = drawn(plan, micro_batches, accumulate)
     labelled = {split: dataset.labelled for split, dataset in data.datasets.items()}
     sampler = DrawSampler(plan, 0, ranks, accumulate, micro_batches, lambda: (0, 0))
@@ -58,13 +60,20 @@ def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, M
 
 
 def processes(trainer: Namespace) -> int:
-    """How many processes the trainer's settings start."""
+    """How many processes the trainer's settings start.
+
+    Raises:
+        ValueError: The number of devices is none.
+    """
     on_gpu = trainer.accelerator in ("gpu", "cuda") or (
         trainer.accelerator == "auto" and CUDAAccelerator.is_available()
     )
     accelerator = CUDAAccelerator if on_gpu else CPUAccelerator
     auto = trainer.devices == "auto"
-    devices = accelerator.auto_device_count() if auto else accelerator.parse_devices(trainer.devices)
+    try:
+        devices = accelerator.auto_device_count() if auto else accelerator.parse_devices(trainer.devices)
+    except TypeError as error:
+        raise ValueError(f"trainer.devices: {error}") from error
     each = len(devices) if isinstance(devices, list) else devices
     return int(trainer.num_nodes) * (each or 1)
 

@@ -121,11 +121,11 @@ class MultiLabelTask(Task):
         return outputs.sigmoid()
 
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """The classes above one half, joined by `|`, and the probability of each class."""
+        """The classes above one half, joined by `|` (alone if there are none), and the probability of each class."""
         probabilities = self.predictions(outputs)
         columns: dict[str, list[Any]] = {
             self.name: [
-                "|".join(name for name, p in zip(self.target.classes, row, strict=True) if p > 0.5)
+                "|".join(name for name, p in zip(self.target.classes, row, strict=True) if p > 0.5) or "|"
                 for row in probabilities.tolist()
             ]
         }
@@ -143,9 +143,10 @@ class ContinuousTask(Task):
 
     def __init__(self, name: str, target: Continuous, config: TaskConfig) -> None:
         super().__init__(name, target, config)
-        # In the checkpoint: a trained head speaks in these units, whatever data it meets later.
-        self.register_buffer("mean", torch.tensor(target.mean))
-        self.register_buffer("std", torch.tensor(target.std))
+        # In the checkpoint: a trained head speaks in these units, whatever data it meets later. In 64 bits, as are the
+        # labels until they are standardised: single precision makes one of 1700000000 and 1700000050.
+        self.register_buffer("mean", torch.tensor(target.mean, dtype=torch.float64))
+        self.register_buffer("std", torch.tensor(target.std, dtype=torch.float64))
 
     def default_loss(self) -> nn.Module:
         """Squared error."""
@@ -158,15 +159,15 @@ class ContinuousTask(Task):
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the standardised labels."""
         values = _at_least_float32(outputs.squeeze(1))
-        return super().losses(values, ((labels - self.mean) / self.std).to(values.dtype))
+        return super().losses(values, ((labels.double() - self.mean) / self.std).to(values.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Values [B] in the user's unit."""
-        return _at_least_float32(outputs.squeeze(1)) * self.std + self.mean
+        """Values [B] in the user's unit, float64."""
+        return outputs.squeeze(1).double() * self.std + self.mean
 
     def metric_labels(self, labels: Tensor) -> Tensor:
-        """As they are."""
-        return labels
+        """Of the type of the predictions."""
+        return labels.double()
 
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The value, its column headed by the unit."""
@@ -196,7 +197,7 @@ def task_of(name: str, target: Target, config: TaskConfig) -> Task:
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
-    """Half precision tells few numbers of the user's unit apart: of 2000 and 2003, bfloat16 makes one."""
+    """Half precision tells few standardised values apart: of 2.000 and 2.003, bfloat16 makes one."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -114,7 +114,7 @@ class PerTask(Sampling):
         if self.probabilities == "uniform":
             return none, rows, Periods([self.periods.get(task, 1) for task in tasks])
         shares = self._shares(sizes, tasks, int(rows.sum()))
-        return shares // WHOLE, np.ones_like(rows), Quotas(shares % WHOLE, seed)
+        return shares // WHOLE, (shares % WHOLE > 0).astype(np.int64), Quotas(shares % WHOLE, seed)
 
     def _shares(self, sizes: Integers, tasks: Sequence[str], number: int) -> Integers:
         """What each task has of `number` tasks or rows a step, [T], in units of 1 / WHOLE."""

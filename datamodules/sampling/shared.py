@@ -39,7 +39,7 @@ class Shared(Sampling):
 
 
 class Pages(Plan):
-    """An order of rows, cut into pages; a last page with fewer rows than ranks joins the one before it.
+    """An order of rows, cut into pages; a last page with fewer rows than ranks, or a single one, joins the one before.
 
     Args:
         labelled: [T, N] bool.
@@ -52,7 +52,8 @@ class Pages(Plan):
         self.labelled, self.size = labelled, batch_size * ranks
         self.order = lru_cache(maxsize=1)(order)
         rows = len(self.order(0))
-        self.pages = rows // self.size if 0 < rows % self.size < ranks <= rows else ceil(rows / self.size)
+        short = 0 < rows % self.size < max(ranks, 2)  # BatchNorm learns nothing from a single row
+        self.pages = rows // self.size if short and rows > self.size else ceil(rows / self.size)
 
     def __len__(self) -> int:
         """Pages."""

@@ -8,17 +8,24 @@ import torch
 from torch import Tensor
 
 from datamodules.sources.base import SPLITS, SplitName
-from datamodules.splitting import split_rows
+from datamodules.splitting import Members, split_rows
 
 
-def cut(given: Sequence[SplitName], fractions: Sequence[float], strata: Tensor, seed: int) -> dict[SplitName, Tensor]:
+def cut(
+    given: Sequence[SplitName],
+    fractions: Sequence[float],
+    strata: Tensor,
+    seed: int,
+    members: Sequence[Members] | None = None,
+) -> dict[SplitName, Tensor]:
     """Cut the training rows into a smaller training split and the splits that are not `given`.
 
     Args:
         given: The splits that the dataset has, "train" among them.
         fractions: Shares of training, validation and test, of which the proportions of those that are cut count.
-        strata: [N] class of each training row; each split gets its share of every class.
+        strata: [N] class of each training row, -1 without one; each split gets its share of every class.
         seed: Of the draw.
+        members: The classes, by task, that are to have a row for training; those of `strata` if it is None.
 
     Returns:
         Split → its rows of the training rows, ascending; empty if all three splits are given.
@@ -32,5 +39,9 @@ def cut(given: Sequence[SplitName], fractions: Sequence[float], strata: Tensor, 
     if len(shares) == 1:
         return {}
     scale = sum(fractions) / (sum(shares.values()) or 1)  # so that a wrong sum of all three stays wrong
-    parts = torch.from_numpy(split_rows([share * scale for share in shares.values()], strata.numpy(), seed=seed))
+    if members is None:
+        (known,) = (strata >= 0).nonzero(as_tuple=True)
+        members = [(known.numpy(), strata[known].numpy())]
+    scaled = [share * scale for share in shares.values()]
+    parts = torch.from_numpy(split_rows(scaled, strata.numpy(), seed=seed, members=members))
     return {name: (parts == number).nonzero().squeeze(1) for number, name in enumerate(shares)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from datamodules.batch import Inputs, map_inputs
 from datamodules.folds import Folds, strata_of
 from datamodules.sources.base import Source, Split, SplitName
+from datamodules.splitting import Members, members_of
 from datamodules.targets import Binary, Categorical, Target
 
 
@@ -33,7 +34,7 @@ class FoldedSource(Source):
         task = folds.stratify
         classes = task in whole.labelled and isinstance(self.targets.get(task), Categorical | Binary)
         strata = whole.strata(task) if task is not None and classes else None
-        held_out = folds.held_out(len(rows), strata, whole.groups)
+        held_out = folds.held_out(len(rows), strata, whole.groups, whole.members(self.targets))
         view = FastJoinedSplit if all(hasattr(part, "__getitems__") for part in given.values()) else JoinedSplit
         self._splits = {
             "train": view(given, rows[~held_out]),
@@ -76,6 +77,10 @@ class JoinedSplit(Split):
     def strata(self, task: str) -> Tensor:
         """Class numbers [N] of a task with classes, -1 without a label."""
         return strata_of(self._labels[task], self.labelled[task])
+
+    def members(self, targets: Mapping[str, Target]) -> list[Members]:
+        """The classes of the rows, by task."""
+        return members_of(targets, self._labels, self.labelled)
 
     def name(self, row: int) -> str:
         """What the source calls the row, and in which of its splits."""

@@ -13,10 +13,13 @@ from torch import Tensor
 from datamodules.sources.base import Split, UnreadableRowError
 
 ImageMode = Literal["RGB", "L"]
+DEEP = ("I", "F")  # PIL's modes of more than 8 bits (I;16 among them), which its `convert` cuts off at 255
 
 
 class ImageSplit(Split):
     """Rows whose input is an image in a file of its own, opened when the row is read.
+
+    Grey images of 16 bits are scaled to 8 bits, 65535 to 255: by 257, not by the range of the single image.
 
     Args:
         root: The folder that `paths` are relative to.
@@ -49,15 +52,23 @@ class ImageSplit(Split):
 
         Raises:
             UnreadableRowError: Its file is missing, truncated or no image.
+            ValueError: Its pixels are real numbers, or integers beyond 16 bits.
         """
         path = self.root / self.paths[row]
         try:
             with Image.open(path) as file:
-                return file.convert(self.mode)
+                file.load()
+                if not file.mode.startswith(DEEP):
+                    return file.convert(self.mode)
+                pixels = np.asarray(file)
         except FileNotFoundError:
             raise UnreadableRowError(f"{self.name(row)}: the file must be there, found none at {path}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as PIL's decoders raise
             raise UnreadableRowError(f"{self.name(row)}: {path} must be a whole image, found: {error}") from error
+        if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
+            found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
+            raise ValueError(f"{self.name(row)}: pixels must be integers of 8 or 16 bits, found {found}")
+        return Image.fromarray((pixels / 257).round().astype(np.uint8)).convert(self.mode)
 
     def name(self, row: int) -> str:
         """The row's file."""

@@ -38,7 +38,7 @@ class TensorSplit(Split):
     def __getitems__(self, rows: Tensor) -> tuple[Inputs, dict[str, Tensor]]:
         """Inputs [B, ...] and labels [B, ...] of `rows` [B], by indexing."""
         inputs = map_inputs(lambda x: x.index_select(0, rows), self.inputs)  # several times faster than x[rows]
-        return inputs, {task: y[rows] for task, y in self._labels.items()}
+        return inputs, {task: y.index_select(0, rows) for task, y in self._labels.items()}
 
     def check(self, targets: dict[str, Target]) -> None:
         """Refuse inputs that are not finite, labels that break their target's rule, and tensors that do not match."""

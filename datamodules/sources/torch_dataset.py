@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
 
 from datamodules.sources.base import Source, Split, SplitName, UnreadableRowError
 from datamodules.sources.cutting import cut
+from datamodules.sources.items import Items, one_line
+from datamodules.splitting import members_of
 from datamodules.targets import Binary, Categorical, Target
-
-UNREADABLE = (OSError, EOFError, RuntimeError, SyntaxError, ValueError)  # what decoders raise for a broken file
 
 
 class TorchDataset(Source):
@@ -26,9 +28,13 @@ class TorchDataset(Source):
     numbers, or the name of a class; None, NaN or an absent key is a missing label. An input is a PIL image, an array or
     a tensor, or a dict of these, a modality each.
 
-    Labels are read at the start: from the dataset's attribute `targets` or `labels`, as torchvision's have it, if
-    there is one task and no `target_transform`; else by reading every item once. An item that cannot be read then
-    has no label, and `data.on_error` says whether the run stops.
+    Labels are read at the start, to be counted: from the dataset's attribute `targets` or `labels`, as torchvision's
+    have it, if there is one task and no `target_transform`; else by reading every item once. What is learned from is
+    the label of the item at each visit, which a random augmentation may change, but not take away; one that is a
+    `torchvision.tv_tensors.Mask` moves with its image in `TorchvisionTransforms`.
+
+    An item is unreadable if the dataset, or PIL on an image that it opened, raises OSError, EOFError or SyntaxError;
+    `data.on_error` says whether the run stops. If it was so at the start, it has no label and stays out.
 
     Args:
         train: The dataset for training.
@@ -41,7 +47,7 @@ class TorchDataset(Source):
         seed: Which rows go into which split. Not the seed of the training run.
 
     Raises:
-        ValueError: A dataset has no length, or an item or a label is not as described.
+        ValueError: A dataset has no length or raises an error of its own, or an item or a label is not as described.
     """
 
     def __init__(
@@ -59,7 +65,9 @@ class TorchDataset(Source):
         given = {name: Items(name, each, inputs) for name, each in datasets.items() if each is not None}
         self._splits = {name: _whole(items, targets) for name, items in given.items()}
         whole = self._splits["train"]
-        for name, rows in cut(list(given), fractions, _strata(whole, targets), seed).items():
+        members = members_of(targets, whole._labels, whole.labelled)
+        parts = cut(list(given), fractions, _strata(whole, targets), seed, members)
+        for name, rows in parts.items():
             self._splits[name] = whole.part(rows)
 
     def split(self, name: SplitName) -> ItemSplit:
@@ -67,108 +75,63 @@ class TorchDataset(Source):
         return self._splits[name]
 
 
-class Items:
-    """A dataset's items, taken apart.
-
-    Args:
-        origin: What the user calls the dataset: train, val or test.
-        dataset: The dataset.
-        keys: Key or keys of a dict's input.
-    """
-
-    def __init__(self, origin: str, dataset: Any, keys: str | list[str] | None) -> None:
-        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-            raise ValueError(f"{origin}: must be a dataset with a length, found {type(dataset).__name__}")
-        self.origin, self.dataset, self.keys = origin, dataset, keys
-
-    def __len__(self) -> int:
-        """Number of items N."""
-        return len(self.dataset)
-
-    def __getitem__(self, row: int) -> Any:
-        """An item: (input, target), or a dict.
-
-        Raises:
-            UnreadableRowError: The dataset cannot read it.
-            ValueError: It is of another kind.
-        """
-        try:
-            item = self.dataset[row]
-        except UNREADABLE as error:
-            raise UnreadableRowError(f"{self.name(row)}: must be readable, found: {_line(error)}") from error
-        if isinstance(item, Mapping) or (isinstance(item, tuple | list) and len(item) == 2):
-            return item
-        raise ValueError(f"{self.name(row)}: an item must be (input, target) or a dict, found {type(item).__name__}")
-
-    def name(self, row: int) -> str:
-        """What the user calls a row."""
-        return f"row {row} of {self.origin}"
-
-    def input(self, row: int) -> Any:
-        """An item's input, or its inputs by modality.
-
-        Raises:
-            UnreadableRowError: The dataset cannot read it.
-            ValueError: It has not the keys that are asked for.
-        """
-        item = self[row]
-        content = item if isinstance(item, Mapping) else item[0]
-        if self.keys is None and content is not item:
-            return content
-        keys = [self.keys] if isinstance(self.keys, str) else self.keys
-        if keys is None or not isinstance(content, Mapping) or not set(keys) <= set(content):
-            found = sorted(content) if isinstance(content, Mapping) else type(content).__name__
-            raise ValueError(f"{self.name(row)}: `inputs` must be keys of the item, {self.keys!r}, found {found}")
-        return content[self.keys] if isinstance(self.keys, str) else {key: content[key] for key in keys}
-
-    def labels(self, row: int, tasks: Sequence[str]) -> dict[str, Any]:
-        """Task → label of an item, as the dataset has it; None where there is none.
-
-        Raises:
-            UnreadableRowError: The dataset cannot read it.
-            ValueError: There are not as many labels as tasks.
-        """
-        item = self[row]
-        target = item if isinstance(item, Mapping) else item[1]
-        if isinstance(target, Mapping):
-            return {task: target.get(task) for task in tasks}
-        if len(tasks) == 1:
-            return {tasks[0]: target}
-        if isinstance(target, str) or not hasattr(target, "__len__") or len(target) != len(tasks):
-            found = reprlib.repr(target)
-            raise ValueError(f"{self.name(row)}: a target must have a label for each of {list(tasks)}, found {found}")
-        return dict(zip(tasks, target, strict=True))
-
-    def held_labels(self) -> Any:
-        """The labels of all rows, where the dataset holds them as torchvision's do; else None."""
-        if getattr(self.dataset, "target_transform", None) is None:
-            for name in ("targets", "labels"):
-                values: Any = getattr(self.dataset, name, None)
-                if hasattr(values, "__len__") and len(values) == len(self):
-                    return values.tolist() if hasattr(values, "tolist") else values
-        return None
-
-
 class ItemSplit(Split):
-    """Rows of a dataset of torch, of which the inputs are read one by one.
+    """Rows of a dataset of torch, of which the inputs and their labels are read one by one.
 
     Args:
         items: The items of the dataset.
+        targets: Task → what its label is.
         rows: [N] their rows in the dataset.
-        labels: task → [N, ...].
+        labels: task → [N, ...] at the start.
         labelled: task → [N] bool.
+        blanks: Task → what stands for the label of a row without one; a mask where labels are masks.
         broken: Row in the dataset → why it could not be read at the start.
     """
 
     def __init__(
-        self, items: Items, rows: Tensor, labels: dict[str, Tensor], labelled: dict[str, Tensor], broken: dict[int, str]
+        self,
+        items: Items,
+        targets: Mapping[str, Target],
+        rows: Tensor,
+        labels: dict[str, Tensor],
+        labelled: dict[str, Tensor],
+        blanks: Mapping[str, Tensor],
+        broken: Mapping[int, str],
     ) -> None:
         super().__init__(len(rows), labels, labelled)
-        self.items, self.rows, self.broken = items, rows, broken
+        self.items, self.targets, self.rows = items, targets, rows
+        self.blanks, self.broken = blanks, broken
 
     def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
-        """Input and labels of one row."""
-        return self.items.input(int(self.rows[row])), self.labels_of(row)
+        """Input and labels of one row, from one visit to the dataset.
+
+        Raises:
+            UnreadableRowError: The item cannot be read, or could not at the start.
+            ValueError: A label breaks its target's rule, or is missing where it was there at the start or vice versa.
+        """
+        index = int(self.rows[row])
+        if index in self.broken:
+            raise UnreadableRowError(f"{self.items.name(index)}: must be readable, found: {self.broken[index]}")
+        item = self.items[index]
+        values = self.items.labels(index, item, list(self.targets))
+        labels = {task: self._label(row, task, value) for task, value in values.items()}
+        return self.items.input(index, item), labels
+
+    def _label(self, row: int, task: str, value: Any) -> Tensor:
+        """A label of this visit."""
+        target, where = self.targets[task], f"{self.name(row)}, target {task!r}"
+        try:
+            label = _numbers(target, value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if (label is not None) != bool(self.labelled[task][row]):
+            rule, found = ("missing", "one") if label is not None else ("there", "none")
+            raise ValueError(f"{where}: a label must be {rule} at each visit, as at the start, found {found}")
+        if label is None:
+            return self.blanks[task]
+        if target.invalid(label[None]).any():
+            raise ValueError(f"{where}: a label must be {target.rule}, found {reprlib.repr(value)}")
+        return label
 
     def name(self, row: int) -> str:
         """The row in the user's dataset, and why it could not be read."""
@@ -188,14 +151,15 @@ class ItemSplit(Split):
         """Some of the rows."""
         labels = {task: values[rows] for task, values in self._labels.items()}
         labelled = {task: mask[rows] for task, mask in self.labelled.items()}
-        return ItemSplit(self.items, self.rows[rows], labels, labelled, self.broken)
+        return ItemSplit(self.items, self.targets, self.rows[rows], labels, labelled, self.blanks, self.broken)
 
 
 def _whole(items: Items, targets: Mapping[str, Target]) -> ItemSplit:
     """All rows of a dataset, their labels read."""
     values, broken = _values(items, list(targets))
-    labels, labelled = {}, {}
+    labels, labelled, blanks = {}, {}, {}
     for task, target in targets.items():
+        blanks[task] = _typed(target, torch.zeros(target.label_shape, dtype=torch.float64))
         numbers = torch.zeros(len(values), *target.label_shape, dtype=torch.float64)
         mask = torch.zeros(len(values), dtype=torch.bool)
         for row, value in enumerate(values):
@@ -205,10 +169,17 @@ def _whole(items: Items, targets: Mapping[str, Target]) -> ItemSplit:
                 raise ValueError(f"{items.name(row)}, target {task!r}: {error}") from error
             if label is not None:
                 numbers[row], mask[row] = label, True
-        indices = isinstance(target, Categorical) and torch.equal(numbers, numbers.round())
-        labels[task] = numbers.to(torch.int64 if indices else torch.get_default_dtype())
+            if isinstance(label, tv_tensors.TVTensor):
+                blanks[task] = tv_tensors.wrap(blanks[task], like=label)
+        labels[task] = _typed(target, numbers)
         labelled[task] = mask
-    return ItemSplit(items, torch.arange(len(items)), labels, labelled, broken)
+    if broken:
+        first = "; ".join(f"{items.name(row)}: {why}" for row, why in list(broken.items())[:3])
+        more = "; …" if len(broken) > 3 else ""
+        warnings.warn(
+            f"{items.origin}: rows that cannot be read have no label, found {len(broken)}: {first}{more}", stacklevel=2
+        )
+    return ItemSplit(items, targets, torch.arange(len(items)), labels, labelled, blanks, broken)
 
 
 def _values(items: Items, tasks: list[str]) -> tuple[list[Mapping[str, Any]], dict[int, str]]:
@@ -220,15 +191,15 @@ def _values(items: Items, tasks: list[str]) -> tuple[list[Mapping[str, Any]], di
     broken = {}
     for row in range(len(items)):
         try:
-            values.append(items.labels(row, tasks))
+            values.append(items.labels(row, items[row], tasks))
         except UnreadableRowError as error:
             values.append({})
-            broken[row] = _line(error.__cause__)
+            broken[row] = one_line(error.__cause__)
     return values, broken
 
 
 def _numbers(target: Target, value: Any) -> Tensor | None:
-    """A label in the shape that the target wants, a class's name as its index; None if it is missing."""
+    """A label as the target wants it, a class's name as its index, a mask as a mask; None if it is missing."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -244,7 +215,14 @@ def _numbers(target: Target, value: Any) -> Tensor | None:
         return None
     if label.numel() != prod(target.label_shape):
         raise ValueError(f"a label must be {target.rule}, found {reprlib.repr(value)}")
-    return label.reshape(target.label_shape)
+    label = _typed(target, label.reshape(target.label_shape))
+    return tv_tensors.wrap(label, like=value) if isinstance(value, tv_tensors.TVTensor) else label
+
+
+def _typed(target: Target, numbers: Tensor) -> Tensor:
+    """float64 numbers as class indices or in the default type; what is no index stays real, for `invalid` to refuse."""
+    indices = isinstance(target, Categorical) and torch.equal(numbers, numbers.round())
+    return numbers.to(torch.int64 if indices else torch.get_default_dtype())
 
 
 def _strata(split: ItemSplit, targets: Mapping[str, Target]) -> Tensor:
@@ -255,7 +233,3 @@ def _strata(split: ItemSplit, targets: Mapping[str, Target]) -> Tensor:
             strata[split.labelled[task]] = split.labels(task).long()
             return strata
     return torch.zeros(len(split), dtype=torch.int64)
-
-
-def _line(error: BaseException | None) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

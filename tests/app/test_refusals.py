@@ -69,6 +69,11 @@ CASES = {
     "no seed": (["--seed_everything", "true"], ["seed_everything", "integer"]),
     "negative warm-up": (["--model.lr_scheduler.warmup_steps", "-1"], ["warmup_steps", "negative", "-1"]),
     "save never": (["--save_every_n_steps", "0"], ["save_every_n_steps", "at least 1", "0"]),
+    "name outside": (["--name", "../mine"], ["name", "runs/", "../mine"]),
+    "typo in a source": (["--data.sources", "{d: {class_path: Digits, init_args: {pairs: 3}}}"], ["'pairs'", "Digits"]),
+    "typo of a class": (["--data.sampling", "Sharde"], ["data.sampling", "(found Sharde)"]),
+    "bad option of a class": (["--data.sampling", "{class_path: PerTask, init_args: {epoch_length: 0}}"],
+                              ["data.sampling.epoch_length: must be at least 1, found 0"]),
     "overfit_batches": (["--trainer.overfit_batches", "2"], ["trainer.overfit_batches", "limit_train_batches"]),
 }  # fmt: skip
 

@@ -41,17 +41,17 @@ def test_skipped_rows_are_warned_of_once_counted_every_epoch_and_named_at_the_en
     )
     assert warned == sorted(f"{split}/{row}.png" for split, rows in BROKEN.items() for row in rows)
     lines = caplog.messages
-    (train,) = [line for line in lines if line.startswith("train: 4 rows could not be read and were left out: ")]
+    (train,) = [line for line in lines if line.startswith("train: left out because they could not be read, 4 in all: ")]
     assert train.count(".png must be") == 3
     assert train.endswith("; …")
     (val,) = [line for line in lines if line.startswith("val: ")]
-    assert val.startswith("val: 1 rows could not be read and were left out: val/4.png: ")
-    assert len([line for line in lines if line.startswith("test: 2 rows ")]) == 1
+    assert val.startswith("val: left out because they could not be read, 1 in all: val/4.png: ")
+    assert len([line for line in lines if line.startswith("test: left out because they could not be read, 2 ")]) == 1
 
     caplog.clear()
     train_here("validate", *SKIP)
     train_here("predict", *SKIP)
-    assert [line.split(":")[0] for line in caplog.messages if "were left out" in line] == ["val", "predict"]
+    assert [line.split(":")[0] for line in caplog.messages if "left out because" in line] == ["val", "predict"]
     with Path("runs/small/version_0/predictions.csv").open() as file:
         rows = [(row["row"], row["sample"]) for row in csv.DictReader(file)]
     assert rows == [(str(row), f"test/{row}.png") for row in range(20) if row not in BROKEN["test"]]
@@ -69,10 +69,18 @@ def test_the_count_of_an_epoch_survives_an_interruption(train_here: Callable) ->
 
 @pytest.mark.usefixtures("broken")
 def test_rows_of_all_ranks_are_counted_and_named(train: Train) -> None:
-    done = train("fit", *SKIP, "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1")
+    one_row_a_batch = [
+        "--data.sampling.batch_size",
+        "1",
+        "--data.eval_batch_size",
+        "1",
+    ]  # that of a broken row is empty
+    ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
+    done = train("fit", *SKIP, *one_row_a_batch, *ddp)
     assert counts("runs/small/version_0") == {"skipped/train": [4.0], "skipped/val": [1.0], "skipped/test": [2.0]}
     text = done.stdout + done.stderr
-    assert text.count("train: 4 rows could not be read") == text.count("test: 2 rows could not be read") == 1
+    for stage, rows in BROKEN.items():
+        assert text.count(f"{stage}: left out because they could not be read, {len(rows)} in all") == 1
     assert all(text.count(f"a row is left out: train/{row}.png") == 1 for row in BROKEN["train"])
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError
 from torchmetrics.classification import MulticlassAccuracy
 
+from app.module import MultiTaskModule
 from app.tasks import Task, TaskConfig, task_of
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+from models.backbones import MLP
 
 KINDS = Categorical(("cat", "dog", "eel"), counts=(6, 3, 1))
 SMOKER = Binary(("non-smoker", "smoker"), positives=0.2)
@@ -88,7 +90,20 @@ def test_continuous_loss_is_of_standardised_labels_and_predictions_are_in_the_un
     mass = task(MASS)
     close(mass.losses(OUTPUTS[:, :1], MASSES), (OUTPUTS[:, 0].numpy() - (MASSES.numpy() - 2000) / 4) ** 2)
     close(mass.predictions(OUTPUTS[:, :1]), OUTPUTS[:, 0].numpy() * 4 + 2000)
-    assert mass.metric_labels(MASSES) is MASSES
+    assert torch.equal(mass.metric_labels(MASSES), MASSES.double())
+
+
+def test_large_numbers_that_differ_little_are_told_apart() -> None:
+    seconds = 1_700_000_000 + torch.arange(1000, dtype=torch.float64) / 2
+    each = task(Continuous("s").fitted(seconds))
+    standardised = ((seconds - seconds.mean()) / seconds.std(correction=0))[:, None]
+    for dtype, limit in ((torch.float64, 1e-18), (torch.float32, 1e-12), (torch.bfloat16, 1e-4)):
+        outputs = standardised.to(dtype)
+        assert each.losses(outputs, seconds).max() < limit
+    assert (each.predictions(standardised.float()) - seconds).abs().max() < 1e-3
+    for metric in each.metrics().values():
+        metric.update(each.predictions(standardised.float()), each.metric_labels(seconds))
+        assert metric.compute() < 1e-3
 
 
 def test_statistics_of_the_unit_are_in_the_checkpoint() -> None:
@@ -225,7 +240,7 @@ def test_weight_zero_is_a_weight(target: Target) -> None:
         (SMOKER, [[1.0], [-2.0]],
          {"it": ["smoker", "non-smoker"], "it_probability_smoker": [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(2))]}),
         (FLAGS, [[1.0, -1.0, 2.0], [-1.0, -1.0, -1.0]],
-         {"it": ["odd|red", ""],
+         {"it": ["odd|red", "|"],
           "it_probability_odd": [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))],
           "it_probability_big": [1 / (1 + np.exp(1)), 1 / (1 + np.exp(1))],
           "it_probability_red": [1 / (1 + np.exp(-2)), 1 / (1 + np.exp(1))]}),
@@ -262,3 +277,9 @@ def test_a_users_own_metrics_replace_the_default_ones_and_share_no_state() -> No
     assert task(MASS, metrics={}).metrics() == {}
     macro = {"macro": MulticlassAccuracy(num_classes=3)}
     assert list(task(KINDS, metrics=macro).metrics()) == ["macro"]
+
+
+def test_columns_of_two_tasks_must_differ() -> None:
+    targets = {"species": KINDS, "species_probability": Continuous()}
+    with pytest.raises(ValueError, match="found 'species_probability' of tasks 'species' and 'species_probability'"):
+        MultiTaskModule(targets, (3,), MLP)

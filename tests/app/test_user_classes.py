@@ -63,4 +63,6 @@ def test_source_backbone_and_head_of_a_user(train: Train, tmp_path: Path) -> Non
     assert list(results["tasks"]) == ["radius", "half-planes"]
     train("predict", "--config", "mine.yaml")
     header = (tmp_path / "runs/small/version_0/predictions.csv").read_text().splitlines()[0]
-    assert header == "row,sample,radius (m),half-planes,half-planes_probability_right,half-planes_probability_upper"
+    assert (
+        header == "row,source,sample,radius (m),half-planes,half-planes_probability_right,half-planes_probability_upper"
+    )

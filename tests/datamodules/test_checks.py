@@ -124,8 +124,8 @@ REFUSED = {
         for name in ("eye/colour", "eye.colour", "eye colour", "")
     },
     **{
-        f"task name {name!r}": ({"s": Rows(task=name)}, IN_S + "a task's name must not be 'total', 'row' or 'sample'")
-        for name in ("total", "row", "sample")
+        f"task name {name!r}": ({"s": Rows(task=name)}, IN_S + "a task's name must not be one of total, shared, ")
+        for name in ("total", "row", "sample", "shared", "training")
     },
     **{
         f"inputs of {dtype}": (

@@ -129,11 +129,72 @@ def test_class_that_training_lacks(tmp_path: Path) -> None:
         Folder(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Train", "Val", "Test"),
+        ("Training", "valid", "Testing"),
+        ("training", "validation", "TEST"),
+        ("TRAIN", "Validation", "testing"),
+    ],
+)
+def test_other_names_of_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name, images in zip(names, (2, 1, 3), strict=True):
+        fill(tmp_path / name, {"a": images, "b": 1})
+    source = Folder(str(tmp_path), task="kind")
+    assert source.targets["kind"].classes == ("a", "b")
+    for split, name, images in zip(SPLITS, names, (2, 1, 3), strict=True):
+        expected = [f"{name}/a/{number:03}.jpg" for number in range(images)]
+        assert files(source, split) == [*expected, f"{name}/b/000.jpg"]
+
+
 def test_folder_that_is_no_split(tmp_path: Path) -> None:
-    fill(tmp_path / "train", {"a": 3, "b": 3})
-    fill(tmp_path / "valid", {"a": 3, "b": 3})
-    with pytest.raises(ValueError, match=r"folders beside train must be val and test, found \['valid'\]$"):
+    fill(tmp_path / "Train", {"a": 3, "b": 3})
+    fill(tmp_path / "extra", {"a": 3, "b": 3})
+    with pytest.raises(ValueError, match=r"folders beside Train must be val and test, found \['extra'\]$"):
         Folder(str(tmp_path))
+
+
+def test_two_folders_of_one_split(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        fill(tmp_path / name, {"a": 3, "b": 3})
+    with pytest.raises(ValueError, match=r"each split must have one folder, found \['train', 'val', 'valid'\]$"):
+        Folder(str(tmp_path))
+
+
+def test_splits_of_unknown_names_are_no_classes(tmp_path: Path) -> None:
+    for name in ("learn", "exam"):
+        fill(tmp_path / name, {"a": 3, "b": 3})
+        (tmp_path / name / ".DS_Store").touch()
+    with pytest.raises(
+        ValueError, match=r"must be classes .*found \['exam', 'learn'\], each with the folders \['a', 'b'\] alone$"
+    ):
+        Folder(str(tmp_path))
+
+
+def test_images_of_every_class_in_a_folder_of_one_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fill(tmp_path / name, {"images": 10})
+    assert Folder(str(tmp_path), task="kind").targets["kind"].classes == ("a", "b")
+
+
+def test_what_is_hidden_is_left_out(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        fill(tmp_path / name, {"a": 2, "b": 2, ".ipynb_checkpoints": 1, "a/.ipynb_checkpoints": 1})
+        (tmp_path / name / "b/._000.jpg").write_bytes(b"of another computer")
+    fill(tmp_path / ".cache", {"c": 1})
+    source = Folder(str(tmp_path), task="kind", fractions=(0.5, 0.5, 0))
+    assert source.targets["kind"].classes == ("a", "b")
+    found = sorted(file for name in SPLITS for file in files(source, name))
+    assert found == [f"{name}/{kind}/00{n}.jpg" for name in ("test", "train") for kind in "ab" for n in range(2)]
+
+
+@pytest.mark.parametrize("name", ["my pets", "v1.0"])
+def test_folder_whose_name_cannot_name_a_task(tmp_path: Path, name: str) -> None:
+    path = str(fill(tmp_path / name, {"a": 10, "b": 10}))
+    with pytest.raises(ValueError, match=rf"^task: must be of .*given where the folder's name is not, found '{name}'$"):
+        Folder(path)
+    assert list(Folder(path, task="pets").targets) == ["pets"]
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,32 @@ def test_images_that_occur_twice_are_not_torn_apart(tmp_path: Path) -> None:
     Table(tmp_path / "t.csv", ["y"], group="image", **options).folded(Folds(3, 0))
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_class_is_not_held_out_as_a_whole(tmp_path: Path, grouped: bool) -> None:
+    """One row of each of three classes, among forty of another; with groups, of two rows each."""
+    rare = {7: "r", 18: "s", 29: "t"}
+    lines = [f"{r},{rare.get(r, 'a')},{['x', 'x|y'][r == 12]},{r // 2}" for r in range(43)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,tags,pair", *lines]) + "\n")
+    table = Table(tmp_path / "t.csv", ["y", "tags"], features=["x"], group="pair" if grouped else None)
+    held_out = []
+    for source in (table, Wrapped(table)):
+        for fold in range(3):
+            data = MultiTaskDataModule({"t": source}, folds=Folds(3, fold, seed=1))
+            held_out += [int(key) for split in data.datasets["val"].splits for key in map(split.key, range(len(split)))]
+    only = {*rare, 12}
+    assert set(held_out).isdisjoint(only | {row ^ 1 for row in only} if grouped else only)
+
+
+class Wrapped(Source):
+    """A source that is folded as any other."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.targets = table, table.targets
+
+    def split(self, name: SplitName) -> Split:
+        return self.table.split(name)
+
+
 class Photos(Source):
     """Images that are not there."""
 
@@ -193,13 +219,13 @@ def test_images_of_a_folded_source_are_opened_row_by_row() -> None:
 
 def test_the_data_module_folds_every_source() -> None:
     digits = Digits(train_pairs=50, val_pairs=30, test_pairs=20)
-    sources = {"digits": digits, "more": Digits(train_pairs=20, val_pairs=10, test_pairs=20, seed=1)}
+    sources = {"digits": digits, "more": Digits(train_pairs=80, val_pairs=40, test_pairs=20, seed=1)}
     seen = []
     for fold in range(5):
         data = MultiTaskDataModule(sources, folds=Folds(5, fold, "left", seed=3))
-        assert [len(data.datasets[name]) for name in SPLITS] == [88, 22, 40]
+        assert [len(data.datasets[name]) for name in SPLITS] == [160, 40, 40]
         (batch,) = data.val_dataloader()
-        assert batch.counts == dict.fromkeys(data.targets, 22)
+        assert batch.counts == dict.fromkeys(data.targets, 40)
         seen.append(batch.inputs.flatten(1))
     whole = torch.cat(
         [source.split(name).inputs.flatten(1) for source in sources.values() for name in ("train", "val")]

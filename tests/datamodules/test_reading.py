@@ -119,15 +119,18 @@ def test_broken_rows_are_skipped_and_named(split: ImageSplit) -> None:
     assert ["5.jpg" in read.skipped[0], "2.jpg" in read.skipped[1], len(read.skipped)] == [True, True, 2]
 
 
-def test_batch_without_a_readable_row_stops(split: ImageSplit) -> None:
-    truncate(split, 0)
-    truncate(split, 1)
-    read = Reader(skip=True)(split, ROWS[:2], ONCE[:2])
-    assert read.inputs is None
-    assert len(read.skipped) == 2
-    dataset = MultiTaskDataset([split], ["number"], Reader(skip=True))
-    with pytest.raises(UnreadableRowError, match=r"0\.jpg"):
-        dataset[Draw(ROWS[:2], ONCE[:2], torch.ones(1, 2, dtype=torch.bool), [2])]
+def test_batch_without_a_readable_row_is_empty(split: ImageSplit) -> None:
+    for row in range(8):
+        truncate(split, row)
+    dataset = MultiTaskDataset({"jpegs": split}, ["number"], Reader(skip=True))
+    batch = dataset[Draw(ROWS, ONCE, torch.ones(1, 8, dtype=torch.bool), [8])]
+    assert (len(batch.ids), len(batch.inputs), batch.rows, batch.counts) == (0, 0, {}, {"number": 8})
+    assert len(batch.skipped) == 8
+
+
+def test_rows_of_two_sources_are_augmented_differently(split: ImageSplit) -> None:
+    reader = Reader(AUGMENTED.of("train", None))
+    assert not torch.equal(reader(split, ROWS, ONCE, 0).inputs, reader(split, ROWS, ONCE, 1).inputs)
 
 
 def test_inputs_of_other_shape_are_named(split: ImageSplit) -> None:

@@ -54,7 +54,9 @@ def test_ranks_divide_the_rows_of_one_large_batch(sampling, ranks: int) -> None:
         (5, 1, 3, [5]),
         (4, 2, 3, [4]),
         (13, 6, 2, [13]),
-        (5, 2, 1, [2, 2, 1]),
+        (5, 2, 1, [2, 3]),
+        (6, 4, 1, [4, 2]),
+        (3, 1, 1, [1, 1, 1]),
     ],
 )
 def test_last_page_has_a_row_for_every_rank(rows: int, batch_size: int, ranks: int, pages: list[int]) -> None:
@@ -121,7 +123,7 @@ def test_workers_that_run_ahead_do_not_move_the_position(workers: int) -> None:
         torch.zeros(53, 1), {task: torch.zeros(53) for task in "ab"}, dict(zip("ab", PARTIAL, strict=True))
     )
     loader = DataLoader(
-        MultiTaskDataset([split], ["a", "b"]),
+        MultiTaskDataset({"mine": split}, ["a", "b"]),
         sampler=DrawSampler(plan, 0, 1, 1, len(plan), position=lambda: tuple(position)),
         batch_size=None, num_workers=workers, persistent_workers=workers > 0,
     )  # fmt: skip

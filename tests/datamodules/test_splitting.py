@@ -4,8 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
-from datamodules.splitting import split_rows
+from datamodules.sources.cutting import cut
+from datamodules.splitting import members_of, split_rows, train_on_all_classes
+from datamodules.targets import Binary, Categorical, Continuous, MultiLabel
 
 FRACTIONS = (0.7, 0.15, 0.15)
 
@@ -65,6 +68,54 @@ def test_three_groups_are_enough(sizes: tuple[int, ...]) -> None:
     groups = np.repeat(np.arange(3), sizes)
     parts = split_rows(FRACTIONS, groups * 0, groups)
     assert sorted(np.unique(groups * 10 + parts) % 10) == [0, 1, 2]  # three pairs of a group and a part
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("group", [1, 3])
+def test_no_class_is_left_out_of_training(seed: int, group: int) -> None:
+    strata = np.repeat([0, 1, 2, 3, 4, 5], [200, 1, 1, 1, 2, 1])
+    strata = strata[np.random.default_rng(seed).permutation(len(strata))]
+    groups = None if group == 1 else np.arange(len(strata)) // group
+    members = [(np.arange(len(strata)), strata)]
+    for drawn_by in (strata, strata * 0):
+        parts = split_rows(FRACTIONS, drawn_by, groups, seed, members)
+        assert set(strata[parts == 0]) == set(range(6))
+        assert set(parts) == {0, 1, 2}
+        assert groups is None or all(len(set(parts[groups == each])) == 1 for each in groups)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_cut_trains_the_classes_of_its_strata_or_those_given(seed: int) -> None:
+    strata = torch.tensor([-1, *[0] * 30, *range(1, 9)])
+    train = cut(["train"], FRACTIONS, strata, seed)["train"]
+    assert set(strata[train].tolist()) - {-1} == set(range(9))
+    other = (np.array([3, 38]), np.array([0, 1]))
+    assert {3, 38} <= set(cut(["train"], FRACTIONS, strata * 0, seed, [other])["train"].tolist())
+
+
+def test_only_the_first_row_of_a_missing_class_moves_and_no_part_is_emptied() -> None:
+    parts = np.array([0, 0, 1, 1, 1, 2])
+    train_on_all_classes(parts, [(np.array([0, 2, 3, 4]), np.array([7, 9, 7, 9]))])
+    assert parts.tolist() == [0, 0, 0, 1, 1, 2]
+    train_on_all_classes(parts, [(np.array([5]), np.array([1])), (np.array([3]), np.array([1]))])
+    assert parts.tolist() == [0, 0, 0, 0, 1, 2]
+
+
+def test_classes_of_rows_by_every_kind_of_target() -> None:
+    yes = torch.tensor([True, True, False])
+    targets = {"k": Categorical(("a", "b")), "b": Binary(), "m": MultiLabel(("u", "v")), "x": Continuous()}
+    labels = {
+        "k": torch.tensor([1, 0, 0]),
+        "b": torch.tensor([0.0, 1.0, 1.0]),
+        "m": torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]),
+        "x": torch.zeros(3),
+    }
+    found = members_of(targets, labels, dict.fromkeys(labels, yes))
+    assert [(rows.tolist(), classes.tolist()) for rows, classes in found] == [
+        ([0, 1], [1, 0]),
+        ([0, 1], [0, 1]),
+        ([0, 0], [0, 1]),
+    ]
 
 
 @pytest.mark.parametrize(

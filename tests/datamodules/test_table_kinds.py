@@ -51,6 +51,29 @@ INFERRED = {
     "20 integers": ([str(i) for i in range(20)], Categorical(tuple(str(i) for i in range(20))), list(range(20))),
     "21 integers": ([str(i) for i in range(21)], Continuous(), list(range(21))),
     "real numbers": (["1.5", "2", "", "NaN", "-1e3"], Continuous(), [1.5, 2, None, None, -1000]),
+    "integers with gaps, as pandas writes them": (
+        ["0.0", "1.0", "", "3.0"],
+        Categorical(("0", "1", "3")),
+        [0, 1, None, 2],
+    ),
+    "whole real numbers without a gap": (["0.0", "1.0", "3.0"], Continuous(), [0, 1, 3]),
+    "a missing word of pandas": (
+        ["cat", "nan", "NaN", "dog", "ant"],
+        Categorical(("ant", "cat", "dog")),
+        [1, None, None, 2, 0],
+    ),
+    "a missing word of R": (["cat", "NA", "dog", "ant"], Categorical(("ant", "cat", "dog")), [1, None, 2, 0]),
+    "a missing number of R": (["1.5", "NA", "2.5", "3.5"], Continuous(), [1.5, None, 2.5, 3.5]),
+    "integers that 64 bits cannot hold": (
+        [str(10**19 + row // 2) for row in range(6)],
+        Categorical(tuple(str(10**19 + number) for number in range(3))),
+        [0, 0, 1, 1, 2, 2],
+    ),
+    "numbers that single precision takes for one": (
+        [str(1_700_000_000 + row / 2) for row in range(4)],
+        Continuous(),
+        [1_700_000_000 + row / 2 for row in range(4)],
+    ),
     "codes with leading zeros": (["007", "012", "7", ""], Categorical(("007", "012", "7")), [0, 1, 2, None]),
     "a word called Nan": (["Nan", "Bob", "Ann", ""], Categorical(("Ann", "Bob", "Nan")), [2, 1, 0, None]),
     "several labels": (
@@ -90,6 +113,12 @@ GIVEN = {
         [0, 1, 0],
     ),
     "a single value": (["a", "a", ""], Column(classes=["b", "a"]), Binary(("b", "a")), [1, 1, None]),
+    "a class called NA": (
+        ["NA", "EU", "", "nan"],
+        Column(classes=["EU", "NA"]),
+        Binary(("EU", "NA")),
+        [1, 0, None, None],
+    ),
     "classes written as numbers": (["2", "1", "3"], Column(classes=[3, 2, 1]), Categorical(("3", "2", "1")), [1, 2, 0]),
     "two values are classes": (["a", "b", "a"], Column(kind="categorical"), Categorical(("a", "b")), [0, 1, 0]),
     "many integers are classes": (
@@ -147,8 +176,18 @@ def test_task_of_another_name_than_its_column(tmp_path: Path) -> None:
         (["1", "", "2", "10"], None, Categorical(("1", "10", "2"))),
         (["b", None, "a", "c"], pl.Categorical, Categorical(("a", "b", "c"))),
         ([1, None, 2, 3], pl.Decimal(10, 2), Continuous()),
+        ([1.0, None, 2.0, 3.0], None, Categorical(("1", "2", "3"))),
     ],
-    ids=["booleans", "integers", "two reals", "reals", "texts of digits", "categories", "decimals"],
+    ids=[
+        "booleans",
+        "integers",
+        "two reals",
+        "reals",
+        "texts of digits",
+        "categories",
+        "decimals",
+        "whole reals with a gap",
+    ],
 )
 def test_types_of_a_parquet_file(tmp_path: Path, cells: list, dtype: pl.DataType, target: Target) -> None:
     table = Table(parquet(tmp_path, cells, dtype), ["y"], features=["x"], fractions=THIRDS)

@@ -43,6 +43,27 @@ REFUSED = {
         IMAGES,
         "{path}: must be a whole csv table, found: 6 cells in row 7 under a header of 5",
     ),
+    "a row with too few cells": (
+        change(LINES, 7, "b,7.5,v,train", "b,7.5"),
+        IMAGES,
+        "{path}: must be a whole csv table, found: 3 cells in row 7 under a header of 5",
+    ),
+    "semicolons": (
+        [line.replace(",", ";") for line in LINES],
+        IMAGES,
+        "{path}: cells must be divided by commas, found the header 'image;kind;size;word;part'",
+    ),
+    "backslashes in a path": (
+        change(LINES, 5, "i5.png", "img\\i5.png"),
+        IMAGES,
+        "row 5 of t.csv, column 'image': a path must have forward slashes, found 'img\\\\i5.png'",
+    ),
+    "a column that cannot be a task's name": (
+        change(LINES, -1, "kind", "my y"),
+        {"targets": ["my y"], "image": "image"},
+        "t.csv: a task's name must be of letters, digits, '_' and '-', found 'my y'; "
+        "name it apart from its column: {{my_y: {{column: my y}}}}",
+    ),
     "an empty image cell": (
         change(LINES, 5, "i5.png", " "),
         IMAGES,
@@ -69,9 +90,14 @@ REFUSED = {
         "t.csv: the same image must not be in two splits, found row 3 in 'train' and row 8 in 'test' (i3.png); ",
     ),
     "a row of features in two splits": (
-        change(IN_SPLITS, 8, "c,8.5", "a,3.5"),
+        change(IN_SPLITS, 8, "i8.png,c,8.5,u", "i3.png,a,3.5,v"),
         {**FEATURES, "split": "part"},
-        "t.csv: the same features and labels must not be in two splits, found row 3 in 'train' and row 8 in 'test'",
+        "t.csv: a row that is the same but for 'part' must not be in two splits, found row 3 in 'train' and row 8 in",
+    ),
+    "an image in two splits, spelled in two ways": (
+        change(IN_SPLITS, 8, "i8.png", "./x//../i3.png"),
+        {**IMAGES, "split": "part"},
+        "t.csv: the same image must not be in two splits, found row 3 in 'train' and row 8 in 'test' (./x//../i3.png)",
     ),
     "a group in two splits": (
         IN_SPLITS,

@@ -6,42 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from items import BOTH, KIND, Own, pairs, source
+from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 from torchvision.datasets import FakeData
+from torchvision.transforms import v2
 
 from datamodules.multitask import MultiTaskDataModule
+from datamodules.reading import Reader
 from datamodules.sampling import Shared
 from datamodules.sources import SPLITS, TorchDataset, UnreadableRowError
-from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
-
-KIND: dict[str, Target] = {"kind": Categorical(("a", "b", "c"))}
-BOTH: dict[str, Target] = {**KIND, "size": Continuous("m")}
-
-
-class Own(Dataset):
-    """A list of items, counting how often it is read; an item that is an error is raised."""
-
-    def __init__(self, items: list[Any], **attributes: Any) -> None:
-        self.items, self.reads = items, 0
-        vars(self).update(attributes)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, row: int) -> Any:
-        self.reads += 1
-        if isinstance(self.items[row], Exception):
-            raise self.items[row]
-        return self.items[row]
-
-
-def pairs(targets: list[Any]) -> list[Any]:
-    return [(torch.full((2,), float(row)), target) for row, target in enumerate(targets)]
-
-
-def source(items: list[Any], targets: dict[str, Target], **options: Any) -> TorchDataset:
-    """The same dataset for all splits."""
-    return TorchDataset(Own(items), targets, val=Own(items), test=Own(items), **options)
+from datamodules.targets import Binary, MultiLabel, Target
+from datamodules.transforms import TorchvisionTransforms
 
 
 @pytest.mark.parametrize("held", [None, "targets", "labels"])
@@ -133,19 +109,79 @@ def test_absent_splits_are_cut_from_training_by_class() -> None:
     assert data.split("val").rows.tolist() != other.split("val").rows.tolist()
 
 
-def test_row_that_cannot_be_read(tmp_path: Path) -> None:
-    items = [*pairs([0, 1, 2]), OSError("image file is\ntruncated")]
+@pytest.mark.parametrize("error", [OSError, EOFError, SyntaxError])
+def test_row_that_cannot_be_read(error: type[Exception]) -> None:
+    items = [*pairs([0, 1, 2]), error("image file is\ntruncated")]
     held = TorchDataset(Own(items, targets=[0, 1, 2, 0]), KIND, val=Own(items[:3]), test=Own(items[:3])).split("train")
     assert not held.missing()  # nobody has read it yet
-    for split in (held, TorchDataset(Own(items), KIND, val=Own(items[:3]), test=Own(items[:3])).split("train")):
+    with pytest.warns(UserWarning, match="^train: rows that cannot be read"):
+        split = TorchDataset(Own(items), KIND, val=Own(items[:3]), test=Own(items[:3])).split("train")
+    for each in (held, split):
         with pytest.raises(UnreadableRowError, match=r"^row 3 of train: must be .*: image file is truncated$"):
-            split[3]
+            each[3]
     assert split.missing() == [3]
     assert split.labelled["kind"].tolist() == [True, True, True, False]
 
 
+def test_rows_broken_at_the_start_are_warned_of_once_and_stay_out(recwarn: pytest.WarningsRecorder) -> None:
+    data = Own([*pairs([0, 1, 2]), *[OSError(f"no {number}") for number in range(4)]])
+    split = TorchDataset(data, KIND, val=Own(pairs([0])), test=Own(pairs([0]))).split("train")
+    (warned,) = [str(each.message) for each in recwarn if "cannot be read" in str(each.message)]
+    named = "; ".join(f"row {row} of train: no {row - 3}" for row in (3, 4, 5))
+    assert warned == f"train: rows that cannot be read have no label, found 4: {named}; …"
+    data.items[3] = data.items[0]  # a disk that is there again: the row's label is counted nowhere
+    read = Reader(skip=True)(split, torch.arange(7), torch.zeros(7, dtype=torch.int64))
+    assert read.kept.tolist() == [0, 1, 2]
+    assert len(read.skipped) == 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError])
+def test_a_bug_in_the_dataset_is_no_unreadable_row(error: type[Exception]) -> None:
+    """At the start, and where the row is read only later."""
+    items = [*pairs([0, 1, 2]), error("a bug")]
+    message = rf"^row 3 of train: .*, found {error.__name__}: '?a bug'? \(line \d+ of test_torch_dataset\.py\)$"
+    with pytest.raises(ValueError, match=message):
+        source(items, KIND)
+    data = Own(items, targets=[0, 1, 2, 0])
+    split = TorchDataset(data, KIND, val=data, test=data).split("train")
+    with pytest.raises(ValueError, match=message) as raised:
+        Reader(skip=True)(split, torch.tensor([3]), torch.tensor([0]))
+    assert isinstance(raised.value.__cause__, error)
+
+
+class Opened(Dataset):
+    """Images that are opened, but not decoded: PIL does that when a pixel is wanted."""
+
+    def __init__(self, folder: Path, keys: bool) -> None:
+        self.folder, self.keys, self.targets = folder, keys, [0, 1]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, row: int) -> Any:
+        image = Image.open(self.folder / f"{row}.jpg")
+        return {"image": image, "other": torch.zeros(1), "kind": row} if self.keys else (image, row)
+
+
+@pytest.mark.parametrize("inputs", [None, "image", ["image", "other"]])
+def test_opened_image_is_decoded_with_its_row(tmp_path: Path, inputs: Any) -> None:
+    for row in range(2):
+        Image.effect_noise((32, 32), 50).save(tmp_path / f"{row}.jpg")
+    data = Opened(tmp_path, keys=inputs is not None)
+    split = TorchDataset(data, KIND, val=data, test=data, inputs=inputs).split("train")
+    broken = tmp_path / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:400])
+    with pytest.raises(UnreadableRowError, match=r"^row 1 of train: must be readable, found: .*truncated"):
+        split[1]
+    reader = Reader(TorchvisionTransforms([v2.Resize([8, 8])], []).of("train", None), skip=True)
+    read = reader(split, torch.arange(2), torch.zeros(2, dtype=torch.int64))
+    assert read.kept.tolist() == [0]
+    assert len(read.skipped) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
 def test_whether_an_unreadable_row_stops_the_run_is_the_users_choice() -> None:
-    items = [*pairs([0, 1, 2]), ValueError("broken")]
+    items = [*pairs([0, 1, 2]), OSError("broken")]
     with pytest.raises(ValueError, match=r"data\.sources\.own: .*row 3 of train, which cannot be read \(broken\)"):
         MultiTaskDataModule({"own": source(items, KIND)}, Shared(batch_size=2))
     data = MultiTaskDataModule({"own": source(items, KIND)}, Shared(batch_size=2), on_error="skip")

@@ -42,7 +42,8 @@ def test_class_that_training_lacks_is_refused(
 ) -> None:
     message = (
         f"data.sources.s: split {split!r}, row {row}, target 'kind': "
-        f"a class must occur in split 'train' too, found {name!r}, which does not"
+        f"a class must occur in split 'train' too, found {name!r}, which does not; "
+        "add rows of it to 'train', or leave the class out"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         MultiTaskDataModule({"s": Given(target, train=train, val=val, test=test)})

@@ -26,7 +26,8 @@ class Column:
     Args:
         column: Its name in the file; null if it is that of the task.
         kind: What its labels are. Inferred: "multilabel" if a text has a `|`, else "binary" if there are two distinct
-            values, "categorical" for text and for up to 20 distinct integers, "continuous" for other numbers.
+            values, "categorical" for text and for up to 20 distinct integers (whole numbers beside empty cells are
+            integers, even if they are written 1.0), "continuous" for other numbers.
         classes: The values in the order of their indices (of no and yes in a binary column), or the classes of a
             multilabel one. Inferred: all that occur, sorted.
         unit: What a continuous column counts or measures.
@@ -141,13 +142,13 @@ def _index(table: str, texts: pl.Series, classes: list[str]) -> Tensor:
 
 
 def _numbers(table: str, cells: pl.Series) -> Tensor:
-    """Real numbers [N], zero where the cell is empty."""
+    """Real numbers [N], float64, zero where the cell is empty."""
     numbers = cells.cast(pl.Float64, strict=False)
     wrong = cells.is_not_null() & numbers.is_null()
     if wrong.any():
         row = first(wrong)
         raise ValueError(f"{place(table, cells.name, row)}: a cell must be a number, found {cells[row]!r}")
-    return torch.tensor(numbers.fill_null(0).to_numpy()).float()
+    return torch.tensor(numbers.fill_null(0).to_numpy())
 
 
 def _multilabel(table: str, texts: pl.Series, classes: list[str] | None, labelled: Tensor) -> Labels:

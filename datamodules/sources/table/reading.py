@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PolarsError
+
+MISSING = ("NaN", "nan", "NA")  # as pandas and R write an empty cell
 
 
 def place(table: str, column: str, row: int | None = None) -> str:
@@ -16,37 +19,70 @@ def place(table: str, column: str, row: int | None = None) -> str:
     return f"{table}, column {column!r}" if row is None else f"row {row} of {table}, column {column!r}"
 
 
-def read_table(path: Path, columns: Sequence[str], verbatim: str | None = None) -> pl.DataFrame:
+@dataclass
+class Cells:
+    """The cells of a table.
+
+    Attributes:
+        columns: Those that were asked for, typed; an empty cell is null.
+        blank: [N] which rows are blank lines, and no rows of data.
+        same: [N] the first row that is the same as each row in all columns of the file; None if nobody asked.
+    """
+
+    columns: pl.DataFrame
+    blank: pl.Series
+    same: pl.Series | None
+
+
+def read_table(
+    path: Path,
+    columns: Sequence[str],
+    texts: Collection[str] = (),
+    classes: Mapping[str, Collection[str]] | None = None,
+    same_but: str | None = None,
+) -> Cells:
     """Read `columns` of a CSV or Parquet file.
 
-    Cells of text lose the blanks around them; empty ones and NaN become null. A column of a CSV is of integers or of
-    real numbers where every cell that is not empty is one, else of text; so a leading zero (007) makes it text.
+    Cells of text lose the blanks around them; empty ones, NaN, nan and NA become null. A column of a CSV is of integers
+    or of real numbers where every cell that is not empty is one, else of text; so a leading zero (007) makes it text,
+    as does an integer that 64 bits cannot hold. Real numbers that are all whole, beside empty cells, are integers.
 
     Args:
         path: The file, of the suffix .csv (comma-separated UTF-8 with a header) or .parquet.
         columns: Their names.
-        verbatim: The column that is text as it is written.
+        texts: Columns that are text in a CSV, whatever their cells, and in which empty cells alone are null.
+        classes: Column → its classes, which are no empty cells even if one is called NA.
+        same_but: Find the rows that are the same in all columns but this one.
 
     Raises:
         ValueError: The file is not there, is no such table or has no row, or a column is not in it or more than once.
     """
-    if path.suffix not in (".csv", ".parquet"):
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path}: a table's suffix must be .csv or .parquet, found {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: the table must be there, found no such file")
+    names = list(dict.fromkeys(columns))
     try:
-        header = _header(path)
-        _check_columns(path.name, columns, header)
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+        if suffix == ".parquet":
+            _check_columns(path.name, names, list(pl.read_parquet_schema(path)))
+            frame = pl.read_parquet(path, columns=None if same_but else names)
+            blank = pl.repeat(False, len(frame), eager=True)
+        else:
+            _check_columns(path.name, names, _header(path))
+            frame = _read_csv(path)  # whole, or nobody notices a line with too many cells
+            blank = frame.select(pl.all_horizontal(_empty(pl.all()))).to_series()
     except (PolarsError, UnicodeDecodeError, csv.Error) as error:
-        reason = _long_line(path) or str(error).partition("\n")[0]
-        raise ValueError(f"{path}: must be a whole {path.suffix[1:]} table, found: {reason}") from error
-    if not len(frame):
+        reason = (_ragged_line(path) if suffix == ".csv" else None) or str(error).partition("\n")[0]
+        raise ValueError(f"{path}: must be a whole {suffix[1:]} table, found: {reason}") from error
+    if blank.all():
         raise ValueError(f"{path}: a table must have at least one row, found none below its header")
-    numbers = path.suffix == ".csv"
-    return frame.select(
-        frame[name] if name == verbatim else _tidy(frame[name], numbers) for name in dict.fromkeys(columns)
-    )
+    tidy = [
+        _text(frame[name]) if name in texts else _tidy(frame[name], suffix == ".csv", (classes or {}).get(name, ()))
+        for name in names
+    ]
+    same = first_of_same(frame.drop(same_but)) if same_but else None
+    return Cells(pl.DataFrame(tidy), blank, same)
 
 
 def numeric(text: pl.Series) -> pl.Series:
@@ -79,15 +115,33 @@ def first(mask: pl.Series) -> int:
     return int(mask.arg_true()[0])
 
 
+def first_of_same(frame: pl.DataFrame) -> pl.Series:
+    """The first row [N] with the same values as each row."""
+    keys = frame.rename({name: f"key {number}" for number, name in enumerate(frame.columns)})
+    return keys.with_row_index("row").select(pl.col("row").min().over(keys.columns)).to_series().cast(pl.Int64)
+
+
 def _header(path: Path) -> list[str]:
-    """The names of a file's columns."""
-    if path.suffix == ".parquet":
-        return list(pl.read_parquet_schema(path))
+    """The names of a CSV's columns."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         header = next(csv.reader(file), [])
     if not header:
         raise ValueError(f"{path}: a table must have a header, found an empty first line")
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise ValueError(f"{path}: cells must be divided by commas, found the header {header[0]!r}")
     return header
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """All cells as text. Polars fills a line with too few cells up, so its last one is null."""
+    frame = pl.read_csv(path, infer_schema=False)
+    if frame.to_series(-1).null_count() and (ragged := _ragged_line(path)):
+        raise ValueError(f"{path}: must be a whole csv table, found: {ragged}")
+    return frame
+
+
+def _empty(text: pl.Expr) -> pl.Expr:
+    return (text.str.strip_chars() == "").fill_null(True)
 
 
 def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) -> None:
@@ -100,31 +154,37 @@ def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) ->
             raise ValueError(f"{place(table, name)}: must be in the header once, found {header.count(name)} times")
 
 
-def _long_line(path: Path) -> str | None:
-    """The first row of a CSV with more cells than the header, in words."""
-    if path.suffix != ".csv":
-        return None
+def _ragged_line(path: Path) -> str | None:
+    """The first row of a CSV with more or fewer cells than the header, in words. A blank line is none."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         lines = csv.reader(file)
         columns = len(next(lines))
         for row, line in enumerate(lines):
-            if len(line) > columns:
+            if len(line) != columns and any(cell.strip() for cell in line):
                 return f"{len(line)} cells in row {row} under a header of {columns}"
     return None
 
 
-def _tidy(cells: pl.Series, numbers: bool) -> pl.Series:
-    """A column without blanks, empty texts and NaN; text that is all numbers as such, where `numbers` says so."""
-    if cells.dtype.is_decimal():
-        cells = cells.cast(pl.Float64)
-    if isinstance(cells.dtype, pl.Categorical | pl.Enum):
-        cells = cells.cast(pl.String)
-    if cells.dtype.is_float():
-        return cells.fill_nan(None)
+def _text(cells: pl.Series) -> pl.Series:
+    """A column without blanks and empty texts."""
     if cells.dtype != pl.String:
         return cells
     text = cells.str.strip_chars()
-    text = text.set(text == "", None)
+    return text.set(text == "", None)
+
+
+def _tidy(cells: pl.Series, numbers: bool, classes: Collection[str]) -> pl.Series:
+    """A column without blanks, empty texts and NaN; text that is all numbers as such, where `numbers` says so."""
+    if cells.dtype.is_decimal():
+        return cells.cast(pl.Float64)
+    if isinstance(cells.dtype, pl.Categorical | pl.Enum):
+        cells = cells.cast(pl.String)
+    if cells.dtype.is_float():
+        return _whole_with_gaps(cells.fill_nan(None))
+    if cells.dtype != pl.String:
+        return cells
+    text = _text(cells)
+    text = text.set(text.is_in([word for word in MISSING if word not in classes]), None)
     return _parsed(text) if numbers else text
 
 
@@ -136,5 +196,17 @@ def _parsed(text: pl.Series) -> pl.Series:
     for dtype in (pl.Int64, pl.Float64):
         numbers = given.cast(dtype, strict=False)
         if numbers.null_count() == given.null_count() and numbers.is_finite().all():
-            return numbers
+            return text if dtype == pl.Float64 and _loses_digits(given) else _whole_with_gaps(numbers)
     return text
+
+
+def _loses_digits(text: pl.Series) -> bool:
+    """Whether an integer in a column of numbers is no other one than itself as a real number of 64 bits."""
+    long = text.filter(text.str.contains(r"^[+-]?\d{16,}$").fill_null(False))
+    return any(int(float(cell)) != int(cell) for cell in long.unique())
+
+
+def _whole_with_gaps(numbers: pl.Series) -> pl.Series:
+    """Real numbers as integers where all are whole and a cell is empty: so do libraries write integers with gaps."""
+    whole = numbers.null_count() and ((numbers % 1 == 0) & (numbers.abs() < 2**53)).all()
+    return numbers.cast(pl.Int64) if whole else numbers

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,9 @@ from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.images import ImageMode
 from datamodules.sources.table.features import Features
 from datamodules.sources.table.kinds import Column, read_labels
-from datamodules.sources.table.reading import first, place, read_table
+from datamodules.sources.table.reading import first, first_of_same, place, read_table
 from datamodules.sources.table.splits import FeatureRows, ImageRows
-from datamodules.splitting import split_rows
+from datamodules.splitting import members_of, split_rows
 from datamodules.targets import Binary, Categorical, Target
 
 
@@ -30,14 +32,18 @@ class Table(Source):
     An empty cell of a target column is a missing label. A row is called by its place below the header, from 0.
 
     Args:
-        path: A CSV file (commas, UTF-8, a header) or a Parquet file.
+        path: A CSV file (commas, UTF-8, a header) or a Parquet file; `~` is the user's own folder. A blank line of a
+            CSV is no row, but counts where rows are called by their place.
         targets: The target columns, which are the tasks: a list, or task → what its column holds, null to infer it.
         image: The column of image files, relative to the table's folder.
         mode: "RGB" for images of three channels, "L" for grey ones.
         features: Columns of numbers, standardised by the training split, or of text and booleans, one-hot; an empty
-            cell is 0. A row's input is its image, its features [F], or a dict of `image` and `features`.
-        split: The column that says train, val or test.
-        fractions: Without it, the share of rows for training, validation and test.
+            cell is 0. A row's input is its image, its features [F], or a dict of `image` and `features`. Tables of one
+            run have the same features, and all of their training splits are taken together.
+        split: The column that says train, val or test, in small letters or capitals. Without images, but with a feature
+            of real numbers, rows of two splits must not be copies: equal in all other columns of the file.
+        fractions: Without it, the share of rows for training, validation and test. A class that would have no row for
+            training gets its first one there.
         stratify: A target with classes, each of which is divided by the fractions too, as are the rows without one.
         group: A column; rows of the same value are in the same split, and in the same fold.
         seed: Of the division by fractions. Not the seed of the training run.
@@ -60,32 +66,42 @@ class Table(Source):
         group: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.path, self.mode = Path(path), mode
+        self.path, self.mode = Path(path).expanduser(), mode
         given = dict.fromkeys(targets) if isinstance(targets, list) else targets
         columns = {task: column or Column() for task, column in given.items()}
         names = {task: column.column or task for task, column in columns.items()}
         features = features or []
-        _check_arguments(self.path.name, list(names.values()), image, features, split, stratify)
-        wanted = [name for name in (*names.values(), image, *features, split, group) if name is not None]
-        frame = read_table(self.path, wanted, verbatim=image)
+        _check_arguments(self.path.name, names, image, features, split, stratify)
+        cells = read_table(
+            self.path,
+            [name for name in (*names.values(), image, *features, split, group) if name is not None],
+            texts=[name for name in (image, group) if name is not None],
+            classes={names[task]: [str(each) for each in column.classes or ()] for task, column in columns.items()},
+            same_but=None if image else split,
+        )
+        self._alike: list[Table] | None = None  # this one alone
+        frame, self._blank = cells.columns, torch.tensor(cells.blank.to_numpy())
         labels = {task: read_labels(self.path.name, frame[names[task]], column) for task, column in columns.items()}
         self.targets: dict[str, Target] = {task: each.target for task, each in labels.items()}
         self._labels = {task: each.values for task, each in labels.items()}
         self._labelled = {task: each.labelled for task, each in labels.items()}
         self._features = Features(self.path.name, [frame[name] for name in features]) if features else None
-        self._paths = _paths(self.path.name, frame[image]) if image else None
-        self._groups = _groups(self.path.name, frame[group]) if group else None
-        self._same_image = _first_of_same(frame, [image]) if image else None
-        parts = self._given_parts(frame[split]) if split else self._drawn_parts(len(frame), fractions, stratify, seed)
-        if split and not image:
-            copies = _first_of_same(frame, [*features, *names.values()])
-            self._refuse_shared(copies, parts, "the same features and labels must not be")
+        self._paths = _paths(self.path.name, frame[image], cells.blank) if image else None
+        self._same_image = None if self._paths is None else _same(pl.Series(map(normpath, self._paths)))
+        self._groups = _groups(self.path.name, frame[group], cells.blank) if group else None
+        if group is not None and group == image:
+            self._groups = self._same_image
+        parts = self._given_parts(frame[split], cells.blank) if split else self._drawn_parts(fractions, stratify, seed)
+        if cells.same is not None and self._features is not None and self._features.real:
+            same = torch.tensor(cells.same.to_numpy())
+            self._refuse_shared(same, parts, f"a row that is the same but for {split!r} must not be")
         self._place(parts)
 
     def split(self, name: SplitName) -> FeatureRows | ImageRows:
         """Inputs are images, features [N, F], or both."""
         rows = self._rows[name]
-        features = None if self._features is None else self._features.of(rows, self._rows["train"])
+        training = [(table._features, table._rows["train"]) for table in self._alike or [self] if table._features]
+        features = None if self._features is None else self._features.of(rows, training)
         labels = {task: values[rows] for task, values in self._labels.items()}
         labelled = {task: mask[rows] for task, mask in self._labelled.items()}
         groups = None if self._groups is None else self._groups[rows]
@@ -98,43 +114,51 @@ class Table(Source):
     def folded(self, folds: Folds) -> Table:
         """This table with a fold for validation; the features' statistics are those of the new training rows."""
         rows = torch.cat([self._rows["train"], self._rows["val"]]).sort().values
+        labels, labelled = ({task: each[rows] for task, each in of.items()} for of in (self._labels, self._labelled))
         strata = None if folds.stratify is None else self._strata(folds.stratify)
         groups = None if self._groups is None else self._groups[rows]
-        held_out = folds.held_out(len(rows), None if strata is None else strata[rows], groups)
-        parts = torch.full((len(self._rows["test"]) + len(rows),), SPLITS.index("test"))
+        members = members_of(self.targets, labels, labelled)
+        held_out = folds.held_out(len(rows), None if strata is None else strata[rows], groups, members)
+        parts = self._blank.long().neg()
+        parts[self._rows["test"]] = SPLITS.index("test")
         parts[rows] = torch.where(held_out, SPLITS.index("val"), SPLITS.index("train"))
         table = copy.copy(self)
         table._place(parts)
         return table
 
-    def _given_parts(self, cells: pl.Series) -> Tensor:
-        """The split [N] of every row, as the split column says."""
+    def _given_parts(self, cells: pl.Series, blank: pl.Series) -> Tensor:
+        """The split [N] of every row, as the split column says, -1 for a blank line."""
         text = cells.cast(pl.String)
-        parts = text.cast(pl.Enum(SPLITS), strict=False).to_physical()
+        parts = text.str.to_lowercase().cast(pl.Enum(SPLITS), strict=False).to_physical()
         where = place(self.path.name, cells.name)
-        if parts.is_null().any():
-            row = first(parts.is_null())
+        if (parts.is_null() & ~blank).any():
+            row = first(parts.is_null() & ~blank)
             found = "an empty cell" if text[row] is None else repr(text[row])
             where = place(self.path.name, cells.name, row)
             raise ValueError(f"{where}: a cell must be one of {', '.join(SPLITS)}, found {found}")
         for number, name in enumerate(SPLITS):
             if not (parts == number).any():
                 raise ValueError(f"{where}: each of {', '.join(SPLITS)} must have a row, found none of {name!r}")
-        return torch.tensor(parts.cast(pl.Int64).to_numpy())
+        return torch.tensor(parts.cast(pl.Int64).fill_null(-1).to_numpy())
 
-    def _drawn_parts(self, rows: int, fractions: Sequence[float], stratify: str | None, seed: int) -> Tensor:
-        """The split [N] of every row, divided by the fractions."""
-        strata = torch.zeros(rows, dtype=torch.long) if stratify is None else self._strata(stratify)
+    def _drawn_parts(self, fractions: Sequence[float], stratify: str | None, seed: int) -> Tensor:
+        """The split [N] of every row, divided by the fractions, -1 for a blank line."""
+        parts = self._blank.long().neg()
+        rows = (~self._blank).nonzero().squeeze(1)
+        strata = torch.zeros_like(parts) if stratify is None else self._strata(stratify)
         if strata is None:
             known = {task: type(target).__name__.lower() for task, target in self.targets.items()}
             raise ValueError(
                 f"{self.path.name}: `stratify` must be a categorical or binary target of {known}, found {stratify!r}"
             )
-        groups = None if self._groups is None else self._groups.numpy()
+        groups = None if self._groups is None else self._groups[rows].numpy()
+        labels, labelled = ({task: each[rows] for task, each in of.items()} for of in (self._labels, self._labelled))
+        members = members_of(self.targets, labels, labelled)
         try:
-            return torch.from_numpy(split_rows(fractions, strata.numpy(), groups, seed))
+            parts[rows] = torch.from_numpy(split_rows(fractions, strata[rows].numpy(), groups, seed, members))
         except ValueError as error:
             raise ValueError(f"{self.path.name}: {error}") from error
+        return parts
 
     def _strata(self, task: str) -> Tensor | None:
         """Class numbers [N], -1 without a label; None if the table does not carry the task or it has no classes."""
@@ -143,7 +167,7 @@ class Table(Source):
         return strata_of(self._labels[task], self._labelled[task])
 
     def _place(self, parts: Tensor) -> None:
-        """Put every row into its split, `parts` [N]; refuse what two splits must not share."""
+        """Put every row into its split, `parts` [N], or -1 for none; refuse what two splits must not share."""
         if self._same_image is not None:
             self._refuse_shared(self._same_image, parts, "the same image must not be", "; `group` keeps rows together")
         if self._groups is not None:
@@ -165,13 +189,21 @@ class Table(Source):
 
 def _check_arguments(
     table: str,
-    targets: Sequence[str],
+    names: Mapping[str, str],
     image: str | None,
     features: Sequence[str],
     split: str | None,
     stratify: str | None,
 ) -> None:
-    """Refuse arguments that contradict each other."""
+    """Refuse arguments that contradict each other; `names` is task → column."""
+    targets = list(names.values())
+    for task, column in names.items():
+        if not re.fullmatch(r"[\w-]+", task):
+            other = re.sub(r"[^\w-]+", "_", task)
+            raise ValueError(
+                f"{table}: a task's name must be of letters, digits, '_' and '-', found {task!r}; "
+                f"name it apart from its column: {{{other}: {{column: {column}}}}}"
+            )
     if image is None and not features:
         raise ValueError(f"{table}: `image` or `features` must name a column, found neither")
     if both := [name for name in targets if name in (image, *features, split)]:
@@ -183,26 +215,50 @@ def _check_arguments(
         raise ValueError(f"{table}: `stratify` must not be given with `split`, found {stratify!r} and {split!r}")
 
 
-def _paths(table: str, cells: pl.Series) -> NDArray[Any]:
-    """Image files [N], in one block of memory."""
+def _paths(table: str, cells: pl.Series, blank: pl.Series) -> NDArray[Any]:
+    """Image files [N], in one block of memory, empty where a line is blank."""
     if cells.dtype != pl.String:
         raise ValueError(f"{place(table, cells.name)}: image files must be text, found {cells.dtype}")
-    empty = (cells.str.strip_chars() == "").fill_null(True)
+    empty = cells.is_null() & ~blank
     if empty.any():
         raise ValueError(f"{place(table, cells.name, first(empty))}: must name an image file, found an empty cell")
-    return np.array(cells.to_list(), dtype=np.dtypes.StringDType())
+    slashes = cells.str.contains("\\", literal=True).fill_null(False)
+    if slashes.any():
+        row = first(slashes)
+        raise ValueError(f"{place(table, cells.name, row)}: a path must have forward slashes, found {cells[row]!r}")
+    return np.array(cells.fill_null("").to_list(), dtype=np.dtypes.StringDType())
 
 
-def _groups(table: str, cells: pl.Series) -> Tensor:
+def _groups(table: str, cells: pl.Series, blank: pl.Series) -> Tensor:
     """A number [N] of each row's group: its first row."""
-    if cells.null_count():
-        where = place(table, cells.name, first(cells.is_null()))
-        raise ValueError(f"{where}: a row must have a group, found an empty cell")
-    return _first_of_same(cells.to_frame(), [cells.name])
+    empty = cells.is_null() & ~blank
+    if empty.any():
+        raise ValueError(f"{place(table, cells.name, first(empty))}: a row must have a group, found an empty cell")
+    return _same(cells)
 
 
-def _first_of_same(frame: pl.DataFrame, columns: Sequence[str]) -> Tensor:
-    """The first row [N] with the same values in `columns` as each row."""
-    keys = frame.select(pl.col(name).alias(f"key {number}") for number, name in enumerate(columns))
-    rows = keys.with_row_index("row").select(pl.col("row").min().over(keys.columns)).to_series()
-    return torch.tensor(rows.cast(pl.Int64).to_numpy())
+def _same(cells: pl.Series) -> Tensor:
+    """The first row [N] with the same cell as each row."""
+    return torch.tensor(first_of_same(cells.to_frame()).to_numpy())
+
+
+def encoded_alike(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """The sources, of which the tables with features encode them alike: by the training rows of all these tables.
+
+    Raises:
+        ValueError: Two tables do not have the same features in the same order, of the same kinds.
+    """
+    tables = {
+        name: copy.copy(source) for name, source in sources.items() if isinstance(source, Table) and source._features
+    }
+    kinds = {name: list(table._features.kinds.items()) for name, table in tables.items() if table._features}
+    for name, mine in kinds.items():
+        other, expected = next(iter(kinds.items()))
+        if mine != expected:
+            raise ValueError(
+                f"data.sources.{name}: features must be those of the other table, {other!r}, {dict(expected)}, "
+                f"found {dict(mine)}"
+            )
+    for table in tables.values():
+        table._alike = list(tables.values())
+    return {**sources, **tables}
