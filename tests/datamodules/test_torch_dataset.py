@@ -139,7 +139,7 @@ def test_rows_broken_at_the_start_are_warned_of_once_and_stay_out(recwarn: pytes
 def test_a_bug_in_the_dataset_is_no_unreadable_row(error: type[Exception]) -> None:
     """At the start, and where the row is read only later."""
     items = [*pairs([0, 1, 2]), error("a bug")]
-    message = rf"^row 3 of train: .*, found {error.__name__}: '?a bug'? \(line \d+ of test_torch_dataset\.py\)$"
+    message = rf"^row 3 of train: .*, found {error.__name__}: '?a bug'? \(line \d+ of items\.py\)$"
     with pytest.raises(ValueError, match=message):
         source(items, KIND)
     data = Own(items, targets=[0, 1, 2, 0])
