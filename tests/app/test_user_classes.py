@@ -1,10 +1,11 @@
 """A user's own classes, in a file outside the repository, are used by `class_path` alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from conftest import SMALL, Train
+from conftest import SMALL
 
 MINE = """
 import torch
@@ -51,17 +52,17 @@ class Scaled(Head):
 """
 
 
-def test_source_backbone_and_head_of_a_user(train: Train, tmp_path: Path) -> None:
+def test_source_backbone_and_head_of_a_user(train_here: Callable, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     config = yaml.safe_load(SMALL.read_text())
     config["data"]["sources"] = {"points": {"class_path": "mine.Points"}}
     config["model"]["backbone"] = {"class_path": "mine.Waves", "init_args": {"waves": 12}}
     config["model"]["head"] = {"class_path": "mine.Scaled", "init_args": {"scale": 2.0}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    train("fit", "--config", "mine.yaml")
+    train_here("fit", "--config", "mine.yaml")
     results = json.loads((tmp_path / "runs/small/version_0/results.json").read_text())
     assert list(results["tasks"]) == ["radius", "half-planes"]
-    train("predict", "--config", "mine.yaml")
+    train_here("predict", "--config", "mine.yaml")
     header = (tmp_path / "runs/small/version_0/predictions.csv").read_text().splitlines()[0]
     assert (
         header == "row,source,sample,radius (m),half-planes,half-planes_probability_right,half-planes_probability_upper"

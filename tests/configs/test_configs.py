@@ -6,7 +6,7 @@ from pathlib import Path
 import fashion
 import polars
 import pytest
-from conftest import ROOT, Train
+from conftest import ROOT
 from PIL import Image
 from sklearn.datasets import load_wine
 
@@ -46,9 +46,9 @@ NEEDS: dict[str, Callable[[Path], list[str]]] = {
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_config_builds_and_takes_a_step(train: Train, tmp_path: Path, config: Path) -> None:
+def test_config_builds_and_takes_a_step(train_here: Callable, tmp_path: Path, config: Path) -> None:
     more = NEEDS[config.stem](tmp_path) if config.stem in NEEDS else []
-    train("fit", "--config", str(config), "--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", *more)
+    train_here("fit", "--config", str(config), "--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", *more)
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)

@@ -4,9 +4,11 @@ import csv
 import json
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT, Train
+import pytest
+from conftest import ROOT
 from PIL import Image
 
 README = (ROOT / "README.md").read_text()
@@ -47,13 +49,16 @@ def write_birds(folder: Path, rows: int) -> None:
     (folder / "birds.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_own_data(train: Train, tmp_path: Path) -> None:
+def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     write_birds(tmp_path, 600)
     config = block("yaml", "name: birds")
     assert len(config.splitlines()) <= 25
     (tmp_path / "birds.yaml").write_text(config)
     commands = [line.split("#")[0].split()[2:] for line in block("bash", "predict --config birds").splitlines()]
-    printed = [train(*command).stdout for command in commands]
+    printed = []
+    for command in commands:
+        train_here(*command)
+        printed.append(capfd.readouterr().out)
     assert (tmp_path / "runs/birds/data.png").is_file()
     for word in ("species", "Categorical", "wren", "MultiLabel", "Continuous", "g"):
         assert word in printed[0]
