@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 from torchvision.transforms.v2 import functional
 
 from datamodules.batch import Inputs
@@ -113,7 +114,8 @@ def _stack_tensors(samples: list[Any], names: list[str]) -> Tensor:
                 f"{name}: all inputs must have one shape, {tuple(tensors[0].shape)} as {names[0]}, "
                 f"found {tuple(tensor.shape)}; a `data.transform` can resize them"
             )
-    return torch.stack(tensors)
+    stacked: Tensor = default_collate(tensors)  # in a worker, straight into shared memory
+    return stacked
 
 
 def _tensor(sample: Any) -> Tensor:
