@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,12 +42,16 @@ def train(tmp_path: Path) -> Train:
 
 
 @pytest.fixture
-def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PolyheadCLI]:
+def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PolyheadCLI]]:
     """The same in this process, for speed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "tests")])
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    return lambda *arguments: main(list(arguments))
+    before = set(sys.modules)
+    yield lambda *arguments: main(list(arguments))
+    for name in set(sys.modules) - before:  # another test may write a file of the same name
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
