@@ -8,15 +8,17 @@ from math import ceil
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
 from app.metrics import StageMetrics
-from app.synchronization import average_running_statistics, sum_gradients
+from app.synchronization import average_running_statistics
 from app.tasks import HeadFactory, Task, TaskConfig, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
@@ -33,11 +35,11 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 class MultiTaskModule(LightningModule):
-    """Shared features, a head a task, and the weighted sum of the tasks' losses.
+    """Shared features, a head a task, and one update from the tasks' losses.
 
     A task's loss is the mean over the labelled rows of the whole optimizer step: local sums are divided by the batch's
-    `counts`, and gradients are summed over ranks and micro-batches (see `app.synchronization`), so N ranks or k
-    micro-batches give what one large batch gives.
+    `counts`, and gradients are summed over ranks and micro-batches (see `app.balancing`), so N ranks or k micro-batches
+    give what one large batch gives.
 
     Args:
         targets: Task → what its label is; comes from the data.
@@ -47,6 +49,9 @@ class MultiTaskModule(LightningModule):
             baseline).
         head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
+        balancer: How the tasks' losses, each times its task's weight, become one update: a loss weighting such as
+            `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
+        gradients: What a gradient method looks at.
         optimizer: Any of torch.optim; null for AdamW. Its parameter groups are `shared` and one a task.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
@@ -64,6 +69,8 @@ class MultiTaskModule(LightningModule):
         sharing: SharingFactory = HardSharing,
         head: HeadFactory = LinearHead,
         tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
+        balancer: Balancer | None = None,
+        gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -82,6 +89,7 @@ class MultiTaskModule(LightningModule):
                 for name, task in self.tasks.items()
             }
         )
+        self.balancing = Update(balancer or FixedWeights(), gradients, len(targets), self.sharing.shared_features)
         self.stages = ModulesByName[StageMetrics](
             {stage: StageMetrics(stage, self.tasks) for stage in ("train", "val", "test")}
         )
@@ -99,12 +107,13 @@ class MultiTaskModule(LightningModule):
         """The weighted sum of the losses, each this batch's part of the mean over the step's labelled rows."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.step_losses.zero_()
-        sums = self._step(batch, "train")
-        if not sums:  # no row could be read here; other ranks and micro-batches go on
-            return torch.zeros((), device=self.device, requires_grad=True)
-        losses = {name: total / batch.counts[name] for name, total in sums.items()}
+        losses = self._losses(batch, self._step(batch, "train"))
         self.step_losses += self._vector(losses)
-        return torch.stack([self.tasks[name].config.weight * loss for name, loss in losses.items()]).sum()
+        weighted = [self.tasks[name].config.weight * loss for name, loss in losses.items()]
+        # Where no row could be read, other ranks and micro-batches go on.
+        total = torch.stack(weighted).sum() if weighted else torch.zeros((), device=self.device, requires_grad=True)
+        self._current = batch, dict(zip(losses, weighted, strict=True)), total
+        return total
 
     def validation_step(self, batch: MultiTaskBatch, batch_idx: int) -> None:
         """Losses and metrics of a batch."""
@@ -125,6 +134,10 @@ class MultiTaskModule(LightningModule):
             columns |= task.decode(outputs[name])
         return columns
 
+    def _losses(self, batch: MultiTaskBatch, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → this batch's part of the mean over the step's labelled rows, of its sum of losses."""
+        return {name: total / batch.counts[name] for name, total in sums.items()}
+
     def _step(self, batch: MultiTaskBatch, stage: str) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows; shows them and the predictions to the stage's metrics."""
         outputs = self(batch.inputs, batch.rows) if batch.rows else {}
@@ -138,11 +151,33 @@ class MultiTaskModule(LightningModule):
         return sums
 
     def backward(self, loss: Tensor) -> None:
-        """Without Lightning's division by the number of micro-batches; at the end of a step, summed over the ranks."""
-        super().backward(loss * self.trainer.accumulate_grad_batches)
-        if self.trainer.world_size > 1 and self.step_ends():
-            sum_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)
+        """Balance the tasks' losses, without Lightning's division by the number of micro-batches."""
+        batch, losses, total = self._current
+        (scale,) = torch.autograd.grad(loss, total)
+        last, several = self.step_ends(), self.trainer.world_size > 1
+        if last and several:
+            dist.all_reduce(self.step_losses)
+        present = torch.tensor([i for i, name in enumerate(self.tasks) if batch.counts[name]])
+        step = Step(self.trainer.global_step, self.trainer.current_epoch, present)
+        weights = torch.tensor([task.config.weight for task in self.tasks.values()]).to(self.step_losses)
+        of_step = (weights * self.step_losses)[present] if last else None
+        self.balancing.backward(
+            {i: losses[name] for i, name in enumerate(self.tasks) if name in losses},
+            scale * self.trainer.accumulate_grad_batches,
+            MicroBatch(step, self.trainer.accumulate_grad_batches, of_step),
+            self._trained(),
+        )
+        if last and several:
             average_running_statistics(self)
+
+    def _trained(self) -> Parameters:
+        """The parameters that are trained."""
+        own = [[p for p in self._own(name) if p.requires_grad] for name in self.tasks]
+        return Parameters([p for p in self.sharing.shared_parameters() if p.requires_grad], own)
+
+    def _own(self, name: str) -> list[nn.Parameter]:
+        """The parameters that a task's loss alone reaches."""
+        return [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
 
     def setup(self, stage: str) -> None:
         """Take the precision on, and refuse what cannot be trained with.
@@ -191,12 +226,12 @@ class MultiTaskModule(LightningModule):
         self.log_dict(self.stages["test"].compute())
 
     def configure_optimizers(self) -> Any:
-        """One parameter group for what the tasks share and one for each task's own."""
-        groups = [("shared", list(self.sharing.shared_parameters()))]
-        for name in self.tasks:
-            own = [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
-            groups.append((name, own))
-        optimizer = self.optimizer([{"params": group, "name": name} for name, group in groups if group])
+        """One parameter group for what the tasks share, one for each task's own and one for learned loss weights."""
+        named = [("shared", self.sharing.shared_parameters()), *((name, self._own(name)) for name in self.tasks)]
+        groups: list[dict[str, Any]] = [{"params": group, "name": name} for name, group in named if group]
+        if learned := list(self.balancing.parameters()):
+            groups.append({"params": learned, "name": "balancer", "weight_decay": 0.0})  # decay would balance too
+        optimizer = self.optimizer(groups)
         self._configured = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         if self.lr_scheduler is None:
             return optimizer

@@ -27,7 +27,11 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     Args:
         parameters: The trainable parameters, the same on every rank and in the same order.
     """
-    parameters = _reached_anywhere(list(parameters))
+    parameters = list(parameters)
+    if not parameters:
+        return
+    reached = reached_anywhere([p.grad is not None for p in parameters], parameters[0].device)
+    parameters = [parameter for parameter, anywhere in zip(parameters, reached, strict=True) if anywhere]
     by_kind = groupby(parameters, key=lambda parameter: (parameter.device, parameter.dtype))
     for bucket in (bucket for _, kind in by_kind for bucket in _buckets(list(kind))):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
@@ -72,8 +76,8 @@ def _buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
     return buckets
 
 
-def _reached_anywhere(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Those that have a gradient on some rank; for all buckets at once, since the answer is waited for."""
-    flags = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+def reached_anywhere(reached: list[bool], device: torch.device) -> list[bool]:
+    """Of each parameter, whether any rank has reached it; for all at once, since the answer is waited for."""
+    flags = torch.tensor(reached, dtype=torch.float32, device=device)
     dist.all_reduce(flags)
-    return [parameter for parameter, ranks in zip(parameters, flags.tolist(), strict=True) if ranks]
+    return [ranks > 0 for ranks in flags.tolist()]

@@ -23,12 +23,12 @@ class StepCurves(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write the losses and learning rates of a step that has ended; collective."""
+        """Write the losses and learning rates of a step that has ended."""
         assert isinstance(pl_module, MultiTaskModule)
         every: Any = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         if not every or not pl_module.step_ends() or trainer.global_step % every:
             return
-        losses = trainer.strategy.reduce(pl_module.step_losses, reduce_op="sum").tolist()
+        losses = pl_module.step_losses.tolist()
         values = {f"loss/step/{n}": loss for n, loss in zip(pl_module.tasks, losses, strict=True) if batch.counts[n]}
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -16,9 +16,15 @@ class Sharing(nn.Module, ABC):
 
     Attributes:
         channels: task → channels of its features, one a stage.
+        shared_features: passes on, as a list, all features by which the shared parameters reach the tasks.
     """
 
     channels: dict[str, list[int]]
+
+    def __init__(self) -> None:
+        """Create the place that features pass."""
+        super().__init__()
+        self.shared_features = nn.Identity()
 
     @abstractmethod
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:

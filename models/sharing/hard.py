@@ -28,7 +28,7 @@ class HardSharing(Sharing):
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
-        features = self.backbone(inputs)
+        features = self.shared_features(self.backbone(inputs))
         return {task: RowsOf(features, chosen) for task, chosen in rows.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:

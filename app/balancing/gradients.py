@@ -1,0 +1,95 @@
+"""The tasks' gradients: the one place of balancing that calls autograd.
+
+The update of an optimizer step, over all its micro-batches and ranks, is
+
+    shared parameters:          Σ_t w_t a_t ∂L_t    a = ∂scalar/∂losses of a loss weighting (or a loss transform),
+    task t's own parameters:        a_t ∂L_t        w = a gradient method's weights: of the Gramian of the rows a_t ∂L_t
+
+with `scale_heads` also w_t on a task's own parameters. Where a and w are known beforehand, one pass over the weighted
+sum is the whole cost. Else there are three ways, for T tasks, P shared parameters and Z shared features of a batch:
+
+    level         passes                                 numbers held             numbers all-reduced
+    parameters    T over the network                     T·P                      T·P
+    parameters    T over its activations alone, with     T × (the parameters of   none: one process and one micro-batch
+                  Gramians layer by layer                some layers + the
+                                                         outputs of the others)
+    features      T over the heads, 1 over the trunk     T·Z                      T² + P
+
+The second is taken by itself where it can be and is cheaper. All hold P numbers of gradients beside, and all-reduce a
+number a parameter tensor, the tasks' losses (T) and weights (T), and the tasks' own gradients. An all-reduce of n
+numbers over N ranks moves 2·n·(N−1)/N of them out of each rank and as many in, 4 bytes each (8 in float64). Where the
+weights are held (`every` above one), a step costs and moves what a plain sum does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Cut:
+    """Takes the graph apart at a module's outputs, the shared features."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.outputs: list[Tensor] = []  # where the graph of the trunk ends
+        self.leaves: list[Tensor] = []  # where the graphs of the heads begin
+        module.register_forward_hook(self._cut)
+
+    def _cut(self, module: nn.Module, inputs: object, outputs: Sequence[Tensor]) -> list[Tensor] | None:
+        if not (module.training and any(x.requires_grad for x in outputs)):
+            return None
+        self.outputs = [x for x in outputs if x.requires_grad]
+        leaves = [x.detach().requires_grad_(x.requires_grad) for x in outputs]
+        self.leaves = [x for x in leaves if x.requires_grad]
+        return leaves
+
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add to the trunk's `.grad` what gradients of the features, one for each of `leaves`, give."""
+        read = [(x, gradient) for x, gradient in zip(self.outputs, gradients, strict=True) if gradient is not None]
+        torch.autograd.backward([x for x, _ in read], [gradient for _, gradient in read])
+
+
+def each_task(
+    losses: Mapping[int, Tensor], inputs: Sequence[Tensor], own: Sequence[Sequence[nn.Parameter]]
+) -> Iterable[tuple[int, Gradients]]:
+    """Task by task, the gradients of its loss with respect to `inputs`; its own parameters' are added to their `.grad`.
+
+    Each pass takes both. The last one frees the graph.
+    """
+    for task, loss in losses.items():
+        keep = task != next(reversed(losses))
+        found = torch.autograd.grad(loss, [*inputs, *own[task]], retain_graph=keep, allow_unused=True)
+        accumulate(own[task], found[len(inputs) :])
+        yield task, found[: len(inputs)]
+
+
+def weighted_sum(losses: Mapping[int, Tensor], weights: Mapping[int, Tensor]) -> Tensor:
+    """Σ_t weight_t L_t over the tasks of `losses`, of which there is one at least."""
+    return torch.stack([weights[task] * loss for task, loss in losses.items()]).sum()
+
+
+def backward(loss: Tensor) -> None:
+    """Add the gradient of a loss to the `.grad` of every parameter that it reaches."""
+    torch.autograd.backward(loss)
+
+
+def gradients_of(loss: Tensor, inputs: Sequence[Tensor], keep: bool = False) -> Gradients:
+    """The gradients of a loss with respect to `inputs`, whose graph is freed unless it is to be kept."""
+    return torch.autograd.grad(loss, list(inputs), retain_graph=keep, allow_unused=True) if inputs else ()
+
+
+def accumulate(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
+    """Add gradients to the parameters' `.grad`."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def derivatives(scalar: Tensor, losses: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Gradients]:
+    """∂scalar/∂losses [T'], and the scalar's gradients with respect to a scalarizer's parameters."""
+    weights, *rest = torch.autograd.grad(scalar, [losses, *parameters], allow_unused=True)
+    return weights, tuple(rest)

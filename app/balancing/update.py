@@ -1,0 +1,321 @@
+"""One update from T losses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torchjd.aggregation import Aggregator
+
+from app.balancing.base import Scalarizer, Step, Weighting
+from app.balancing.fixed import FixedWeights
+from app.balancing.gradients import Cut, accumulate, backward, derivatives, each_task, gradients_of, weighted_sum
+from app.balancing.jacobian import Jacobian
+from app.synchronization import sum_gradients
+
+Balancer = Scalarizer | Weighting | Aggregator
+
+
+@dataclass
+class GradientConfig:
+    """What a gradient method looks at, and how often.
+
+    Args:
+        level: Compare the tasks' gradients of all shared `parameters` (exact), or of the shared `features` alone
+            (MGDA-UB, Sener & Koltun 2018, section 3.3): nearly as cheap as a plain sum, but tasks without common rows
+            never conflict there.
+        every: Find new weights in every so many optimizer steps, and keep them in between.
+        scale_heads: Let the weights apply to the tasks' own parameters too, as the code of Nash-MTL does.
+        loss_transform: A loss weighting, e.g. `IMTLL` or `LogLosses`, whose weighted losses the gradient method
+            balances.
+    """
+
+    level: Literal["parameters", "features"] = "parameters"
+    every: int = 1
+    scale_heads: bool = False
+    loss_transform: Scalarizer | None = None
+
+
+@dataclass
+class MicroBatch:
+    """Where a micro-batch stands in its optimizer step.
+
+    Attributes:
+        step: The step.
+        of: Number of micro-batches of a step.
+        losses: In the step's last one: [T'] the step's losses, over all ranks and micro-batches. Else None.
+    """
+
+    step: Step
+    of: int
+    losses: Tensor | None
+
+
+@dataclass
+class Parameters:
+    """The trainable parameters: those that several tasks' losses reach, and by task those that its loss alone does."""
+
+    shared: list[nn.Parameter]
+    own: list[list[nn.Parameter]]
+
+    def all_own(self) -> list[nn.Parameter]:
+        """Those of every task."""
+        return [parameter for task in self.own for parameter in task]
+
+
+@dataclass
+class Balance:
+    """What a step showed.
+
+    Attributes:
+        present: [T'] indices of its tasks.
+        weights: [T'] factors of the tasks' losses in the shared parameters' update; None under a method that has none.
+        gramian: [T', T'] of the tasks' gradients in float64, if the step found it.
+    """
+
+    present: Tensor
+    weights: Tensor | None
+    gramian: Tensor | None = None
+
+
+class Update(nn.Module):
+    """Turns the losses of an optimizer step into gradients, micro-batch by micro-batch.
+
+    Args:
+        balancer: A loss weighting, or a gradient method.
+        config: What a gradient method looks at.
+        tasks: T.
+        features: The module whose outputs are the shared features.
+
+    Attributes:
+        seed: Of what methods draw at random, together with the step's number: there is no generator to save.
+        balance: What the last step showed; None under `FixedWeights` alone.
+    """
+
+    held: Tensor
+
+    def __init__(self, balancer: Balancer, config: GradientConfig, tasks: int, features: nn.Module) -> None:
+        super().__init__()
+        self.method = None if isinstance(balancer, Scalarizer) else balancer
+        self.scalarizer = balancer if isinstance(balancer, Scalarizer) else config.loss_transform or FixedWeights()
+        self.config = config
+        for part in (self.scalarizer, self.method):
+            if isinstance(part, (Scalarizer, Weighting)):
+                part.start(tasks)
+        self.cut = Cut(features) if self.method is not None and config.level == "features" else None
+        self.register_buffer("held", torch.full((tasks,), torch.nan, dtype=torch.float64))  # weights, NaN before any
+        self.seed = 0
+        self.balance: Balance | None = None
+        self._told = False
+        self._rows: Jacobian | None = None
+        self._norms: Jacobian | None = None
+
+    def backward(
+        self, losses: Mapping[int, Tensor], scale: Tensor, micro_batch: MicroBatch, parameters: Parameters
+    ) -> None:
+        """Take a micro-batch's gradients; after the step's last one, every `.grad` holds the update. Collective.
+
+        Args:
+            losses: Task → this micro-batch's part of its loss; of those with a labelled row here.
+            scale: Factor of the losses while their gradients are taken, as in fp16. Every `.grad` has it.
+            micro_batch: Where it stands.
+            parameters: What to write to.
+        """
+        step, last = micro_batch.step, micro_batch.losses is not None
+        losses = {task: scale * loss for task, loss in losses.items() if loss.requires_grad}
+        if self.scalarizer.wants_norms and parameters.shared:
+            self._take_norms(losses, step, parameters)
+        known = self.scalarizer.linear or micro_batch.of == 1
+        scalars = self._scalar_weights(micro_batch, scale) if known or last else None
+        due = self._weighs(parameters) and self._due(step)
+        if not known or (due and self.cut is None):
+            self._take_rows(losses, step, parameters)
+            if last:
+                assert scalars is not None
+                self._write_rows(scalars, scale, step, parameters)
+        else:
+            assert scalars is not None
+            (self._backward_features if due else self._backward_sum)(losses, scalars, scale, step, parameters)
+            if last and dist.is_initialized():
+                sum_gradients([*parameters.shared, *parameters.all_own()])
+        if micro_batch.losses is not None and micro_batch.losses.isfinite().all():
+            self.scalarizer.observe(micro_batch.losses, step, self._gradient_norms(scale))
+
+    def _scalar_weights(self, micro_batch: MicroBatch, scale: Tensor) -> Tensor:
+        """∂scalar/∂losses [T']; in the step's last micro-batch, also writes the scalarizer's parameters' gradients."""
+        losses = micro_batch.losses
+        at = torch.ones(len(micro_batch.step.present), device=scale.device) if losses is None else losses
+        at = at.clone().requires_grad_()
+        own = [parameter for parameter in self.scalarizer.parameters() if parameter.requires_grad]
+        with self._seeded(micro_batch.step), torch.enable_grad():
+            weights, gradients = derivatives(self.scalarizer(at, micro_batch.step), at, own)
+        if losses is not None:
+            accumulate(own, tuple(None if gradient is None else scale * gradient for gradient in gradients))
+        return weights
+
+    # Where the weights are known beforehand
+
+    def _backward_sum(
+        self, losses: Mapping[int, Tensor], scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters
+    ) -> None:
+        """One backward pass over the weighted sum; under held weights of a gradient method, with its two parts."""
+        self.balance = Balance(step.present, scalars)
+        plain = _by_task(step, scalars)
+        if not self._weighs(parameters):
+            if losses:
+                backward(weighted_sum(losses, plain))
+            return
+        weights = scalars * self.held[step.present].to(scalars)
+        self.balance = Balance(step.present, weights)
+        if not losses:
+            return
+        total = weighted_sum(losses, _by_task(step, weights))
+        shared = gradients_of(total, self.cut.leaves if self.cut else parameters.shared, keep=True)
+        if self.cut:
+            self.cut.backward(shared)
+        else:
+            accumulate(parameters.shared, shared)
+        own = parameters.all_own()
+        heads = total if self.config.scale_heads else weighted_sum(losses, plain)
+        accumulate(own, gradients_of(heads, own))
+
+    # Where the tasks' gradients are wanted one by one
+
+    def _take_rows(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
+        """Add a micro-batch's gradients to the rows of the Jacobian and to the tasks' own parameters."""
+        if self._rows is None or not self._rows.is_for(parameters.shared, len(step.present)):
+            self._rows = Jacobian(parameters.shared, len(step.present))
+        position = {task: i for i, task in enumerate(step.present.tolist())}
+        for task, gradients in each_task(losses, self._rows.inputs, parameters.own):
+            self._rows.take(position[task], gradients)
+
+    def _write_rows(self, scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters) -> None:
+        """Write the combined rows into the shared parameters' `.grad`, and sum the tasks' own over the ranks."""
+        rows = self._rows
+        assert rows is not None
+        rows.complete()
+        gramian = _rescaled(rows.gramian(), scalars / scale)
+        if isinstance(self.method, Aggregator) and gramian.isfinite().all():
+            alive = gramian.diagonal() > 0
+            with self._seeded(step):
+                rows.write(self.method(scalars[alive, None] * rows.rows[alive]))
+            self.balance, weights = Balance(step.present, None, gramian), torch.ones_like(scalars)
+        else:
+            weights = self._weights(gramian, step, scalars) if self._weighs(parameters) else torch.ones_like(scalars)
+            rows.combine(scalars * weights)
+            self.balance = Balance(step.present, scalars * weights, gramian)
+        rows.clear()
+        self._scale_own(scalars, weights, step, parameters)
+        if dist.is_initialized():
+            sum_gradients(parameters.all_own())
+
+    def _backward_features(
+        self, losses: Mapping[int, Tensor], scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters
+    ) -> None:
+        """Weigh by the gradients of the shared features, whose rows are never those of another rank."""
+        assert self.cut is not None
+        leaves = self.cut.leaves
+        rows = torch.zeros(len(step.present), sum(x.numel() for x in leaves), device=scale.device, dtype=scale.dtype)
+        position = {task: i for i, task in enumerate(step.present.tolist())}
+        for task, gradients in each_task(losses, leaves, parameters.own):
+            parts = rows[position[task]].split_with_sizes([x.numel() for x in leaves])
+            for part, gradient in zip(parts, gradients, strict=True):
+                if gradient is not None:
+                    part.copy_(gradient.flatten())
+        gramian = rows @ rows.T
+        if dist.is_initialized():
+            dist.all_reduce(gramian)
+        gramian = _rescaled(gramian.to("cpu", torch.float64), scalars / scale)
+        weights = self._weights(gramian, step, scalars)
+        self.balance = Balance(step.present, scalars * weights, gramian)
+        if losses:
+            vector = (scalars * weights) @ rows
+            parts = vector.split_with_sizes([x.numel() for x in leaves])
+            self.cut.backward([part.view_as(x).to(x) for part, x in zip(parts, leaves, strict=True)])
+        self._scale_own(scalars, weights, step, parameters)
+
+    def _weights(self, gramian: Tensor, step: Step, like: Tensor) -> Tensor:
+        """The method's weights [T'], the same on all ranks, and held from here on.
+
+        A task whose gradient is zero is left out: its weight is one, which moves nothing. If a gradient is not finite,
+        all weights are infinite, so that a scaler of fp16 skips the step, and the method does not get to see it.
+        """
+        assert isinstance(self.method, Weighting)
+        if not gramian.isfinite().all():
+            return torch.full_like(like, torch.inf)
+        alive = gramian.diagonal() > 0
+        weights = torch.ones(len(gramian), dtype=torch.float64)
+        if alive.any():
+            seen = Step(step.number, step.epoch, step.present[alive])
+            with self._seeded(step):
+                weights[alive] = self.method(gramian[alive][:, alive], seen)
+        weights = weights.to(like.device)
+        if dist.is_initialized():
+            dist.broadcast(weights, src=0)
+        self.held[step.present[alive]] = weights[alive].to(self.held)
+        return weights.to(like)
+
+    def _scale_own(self, scalars: Tensor, weights: Tensor, step: Step, parameters: Parameters) -> None:
+        """Let the weights apply to the tasks' own gradients: the losses', and the method's if that is wanted."""
+        factors = scalars * weights if self.config.scale_heads else scalars
+        for task, factor in _by_task(step, factors).items():
+            for parameter in parameters.own[task]:
+                if parameter.grad is not None:
+                    parameter.grad *= factor
+
+    def _weighs(self, parameters: Parameters) -> bool:
+        """Whether a gradient method has anything to weigh; a frozen trunk leaves the plain sum."""
+        if self.method is None:
+            return False
+        if not parameters.shared and not self._told:
+            self._told = True
+            warnings.warn("model.balancer: no shared parameter is trained, so the losses are summed", stacklevel=2)
+        return bool(parameters.shared)
+
+    def _due(self, step: Step) -> bool:
+        """Whether the step is one in which new weights are found."""
+        every = self.config.every
+        return step.number % every == 0 or bool(self.held[step.present].isnan().any())
+
+    def _take_norms(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
+        """Add a micro-batch's gradients of the last shared layer."""
+        layer = [next(p for p in reversed(parameters.shared) if p.ndim > 1)]
+        if self._norms is None or not self._norms.is_for(layer, len(step.present)):
+            self._norms = Jacobian(layer, len(step.present))
+        position = {task: i for i, task in enumerate(step.present.tolist())}
+        for task, loss in losses.items():
+            self._norms.take(position[task], gradients_of(loss, layer, keep=True))
+
+    def _gradient_norms(self, scale: Tensor) -> Tensor | None:
+        """[T'] norms of the gradients of the last shared layer over the step, if they were taken."""
+        if self._norms is None:
+            return None
+        self._norms.complete()
+        norms: Tensor = torch.linalg.vector_norm(self._norms.rows, dim=1) / scale
+        self._norms.clear()
+        return norms
+
+    @contextmanager
+    def _seeded(self, step: Step) -> Iterator[None]:
+        """Draw at random what every rank draws in this step, also after a resume."""
+        device = self.held.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed + step.number)
+            yield
+
+
+def _by_task(step: Step, values: Tensor) -> dict[int, Tensor]:
+    """Task → its item of `values` [T']."""
+    return dict(zip(step.present.tolist(), values, strict=True))
+
+
+def _rescaled(gramian: Tensor, factors: Tensor) -> Tensor:
+    """The Gramian [T', T'] of rows that are multiplied by `factors` [T']."""
+    by = factors.to(gramian)
+    return by[:, None] * gramian * by
