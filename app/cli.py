@@ -24,6 +24,7 @@ from app.callbacks import (
     BestCheckpoint,
     Charts,
     ConfigEcho,
+    CosineMap,
     Interruption,
     LastCheckpoint,
     PredictionWriter,
@@ -191,7 +192,7 @@ class PolyheadCLI(CommandCLI):
         monitor, patience = self._option("monitor"), self._option("patience")
         directions = self.model.stages["val"].higher_is_better()
         self._check_monitor(monitor, list(directions))
-        callbacks: list[Callback] = [Resumption(), Charts(), StepCurves(), Interruption()]
+        callbacks: list[Callback] = [Resumption(), Charts(), StepCurves(), CosineMap(), Interruption()]
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
+from app.balance_metrics import BalanceMetrics, curves
 from app.tasks import Task
 from models.by_name import ModulesByName
 
@@ -55,6 +56,7 @@ class StageMetrics(nn.Module):
         self.stage, self.names = stage, list(tasks)
         self.weights = {name: task.config.weight for name, task in tasks.items() if not task.config.auxiliary}
         self.losses = MeanLosses(len(tasks))
+        self.balance = BalanceMetrics(len(tasks))
         self.collections = ModulesByName[MetricCollection](
             {  # groups of metrics that share their state are guessed from the first batch, in which others may agree
                 name: MetricCollection(dict(task.metrics()), compute_groups=False) for name, task in tasks.items()
@@ -87,6 +89,7 @@ class StageMetrics(nn.Module):
         for name in losses:
             for quantity, value in self.collections[name].compute().items():
                 values[f"{quantity}/{self.stage}/{name}"] = value
+        values |= curves(self.names, self.stage, self.balance.compute()) if self.balance.update_called else {}
         self.reset()
         return values
 
@@ -107,6 +110,7 @@ class StageMetrics(nn.Module):
     def reset(self) -> None:
         """Forget the epoch so far."""
         self.losses.reset()
+        self.balance.reset()
         for collection in self.collections.values():
             collection.reset()
 

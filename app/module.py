@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import ceil
 from typing import Any, Literal
 
 import torch
@@ -14,12 +13,22 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
+from app.balancing import (
+    Balancer,
+    FixedWeights,
+    GradientConfig,
+    MicroBatch,
+    Parameters,
+    Step,
+    Update,
+    check_accumulation,
+)
 from app.metrics import StageMetrics
+from app.schedulers import SchedulerFactory, completed, total_steps
 from app.synchronization import average_running_statistics
-from app.tasks import HeadFactory, Task, TaskConfig, task_of
+from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
 from models.backbones import Backbone
@@ -31,7 +40,6 @@ Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
 BackboneFactory = Callable[[Shape], Backbone]
 SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 class MultiTaskModule(LightningModule):
@@ -81,7 +89,7 @@ class MultiTaskModule(LightningModule):
         self.tasks = ModulesByName[Task](
             {name: task_of(name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )
-        _check_columns(self.tasks)
+        check_columns(self.tasks.values())
         self.sharing = sharing(partial(backbone, input_shape), list(targets))
         self.heads = ModulesByName[Head](
             {
@@ -141,14 +149,17 @@ class MultiTaskModule(LightningModule):
     def _step(self, batch: MultiTaskBatch, stage: str) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows; shows them and the predictions to the stage's metrics."""
         outputs = self(batch.inputs, batch.rows) if batch.rows else {}
-        sums, predictions = {}, {}
+        sums, predictions = self._sums(batch, outputs), {}
         for name, labels in batch.targets.items():
             task = self.tasks[name]
-            sums[name] = task.losses(outputs[name], labels).sum()
             predictions[name] = task.predictions(outputs[name].detach()), task.metric_labels(labels)
         rows = torch.tensor([len(batch.targets.get(name, ())) for name in self.tasks], device=self.device)
         self.stages[stage].update(self._vector(sums), rows, predictions)
         return sums
+
+    def _sums(self, batch: MultiTaskBatch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → sum of its losses over the batch's rows."""
+        return {name: self.tasks[name].losses(outputs[name], labels).sum() for name, labels in batch.targets.items()}
 
     def backward(self, loss: Tensor) -> None:
         """Balance the tasks' losses, without Lightning's division by the number of micro-batches."""
@@ -159,16 +170,21 @@ class MultiTaskModule(LightningModule):
             dist.all_reduce(self.step_losses)
         present = torch.tensor([i for i, name in enumerate(self.tasks) if batch.counts[name]])
         step = Step(self.trainer.global_step, self.trainer.current_epoch, present)
-        weights = torch.tensor([task.config.weight for task in self.tasks.values()]).to(self.step_losses)
-        of_step = (weights * self.step_losses)[present] if last else None
+        of_step = (self._task_weights() * self.step_losses)[present] if last else None
         self.balancing.backward(
             {i: losses[name] for i, name in enumerate(self.tasks) if name in losses},
             scale * self.trainer.accumulate_grad_batches,
             MicroBatch(step, self.trainer.accumulate_grad_batches, of_step),
             self._trained(),
         )
+        if last and self.balancing.shows:
+            self.stages["train"].balance.update(self.balancing.balance)
         if last and several:
             average_running_statistics(self)
+
+    def _task_weights(self) -> Tensor:
+        """The configured factors of the tasks' losses, [T]."""
+        return torch.tensor([task.config.weight for task in self.tasks.values()]).to(self.step_losses)
 
     def _trained(self) -> Parameters:
         """The parameters that are trained."""
@@ -179,14 +195,35 @@ class MultiTaskModule(LightningModule):
         """The parameters that a task's loss alone reaches."""
         return [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and show the losses of the same batch after it to a balancer that asks for them."""
+        super().optimizer_step(*args, **kwargs)
+        if self.balancing.scalarizer.looks_again:
+            self._look_again()
+
+    @torch.no_grad()
+    def _look_again(self) -> None:
+        """Take the losses of the step's batch once more; no metric sees them and no running statistic moves."""
+        batch, _, _ = self._current
+        kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        call = partial(torch.func.functional_call, self, kept)
+        sums = self._sums(batch, call((batch.inputs, batch.rows)) if batch.rows else {})
+        losses = self._vector(self._losses(batch, sums))
+        if self.trainer.world_size > 1:
+            dist.all_reduce(losses)
+        self.balancing.look_again(losses * self._task_weights())
+
     def setup(self, stage: str) -> None:
         """Take the precision on, and refuse what cannot be trained with.
 
         That is strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
 
         Raises:
-            ValueError: Several processes otherwise than by `ddp`, or half precision otherwise than mixed.
+            ValueError: Several processes otherwise than by `ddp`, half precision otherwise than mixed, or accumulation
+                where a balancer needs the whole step at once.
         """
+        check_accumulation(self.balancing.scalarizer, self.balancing.config, self.trainer.accumulate_grad_batches)
+        self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
         strategy, precision = self.trainer.strategy, str(self.trainer.precision)
         if self.trainer.world_size > 1:
             if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
@@ -235,7 +272,7 @@ class MultiTaskModule(LightningModule):
         self._configured = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
         if self.lr_scheduler is None:
             return optimizer
-        scheduler = self._scheduler(optimizer, self.lr_scheduler)
+        scheduler = completed(self.lr_scheduler, optimizer, total_steps(self.trainer))
         schedule: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             schedule |= {"interval": "epoch", "monitor": "loss/val/total", "strict": False}
@@ -253,7 +290,7 @@ class MultiTaskModule(LightningModule):
         for group, configured in zip(optimizer.param_groups, self._configured, strict=True):
             group.update({key: value for key, value in configured.items() if key not in scheduled})
         for scheduler in schedulers:
-            total = self._total_steps()
+            total = total_steps(self.trainer)
             if isinstance(scheduler, OneCycleLR) and total is not None and scheduler.total_steps < total:
                 raise ValueError(
                     f"model.lr_scheduler: a OneCycleLR of {scheduler.total_steps} steps, as in the checkpoint, "
@@ -265,22 +302,6 @@ class MultiTaskModule(LightningModule):
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
-    def _scheduler(self, optimizer: Optimizer, factory: SchedulerFactory) -> LRScheduler:
-        """The scheduler, its `total_steps` worked out where it has such an argument and the user left it open."""
-        given = factory.keywords if isinstance(factory, partial) else {}
-        if given.get("total_steps", 0) is None and given.get("epochs") is None:
-            assert isinstance(factory, partial)
-            factory = partial(factory, total_steps=self._total_steps())
-        return factory(optimizer)
-
-    def _total_steps(self) -> int | None:
-        """Optimizer steps of the whole run, or None if it has no end."""
-        trainer: Any = self.trainer
-        an_epoch = ceil(trainer.datamodule.train_batches() / trainer.accumulate_grad_batches)
-        epochs = [an_epoch * trainer.max_epochs] if trainer.max_epochs != -1 else []
-        steps = [trainer.max_steps] if trainer.max_steps != -1 else []
-        return min([*epochs, *steps], default=None)
-
     def step_ends(self) -> bool:
         """Whether the current micro-batch is the last of its optimizer step."""
         trainer = self.trainer
@@ -290,16 +311,3 @@ class MultiTaskModule(LightningModule):
         """One detached number a task, [T], zero for those that `values` lacks."""
         zero = torch.zeros((), device=self.device)
         return torch.stack([values[name].detach() if name in values else zero for name in self.tasks])
-
-
-def _check_columns(tasks: ModulesByName[Task]) -> None:
-    """Refuse tasks whose predictions would have columns of the same name."""
-    owners: dict[str, str] = {}
-    for name, task in tasks.items():
-        for column in task.decode(torch.zeros(1, task.target.outputs)):
-            if column in owners:
-                raise ValueError(
-                    f"data.targets: columns of predictions must differ, found {column!r} of tasks {owners[column]!r} "
-                    f"and {name!r}"
-                )
-            owners[column] = name

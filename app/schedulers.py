@@ -1,14 +1,19 @@
-"""Learning-rate schedules that torch does not have."""
+"""Learning-rate schedules: one that torch does not have, and how long one lasts."""
 
 from __future__ import annotations
 
-from math import cos, pi
+from collections.abc import Callable
+from functools import partial
+from math import ceil, cos, pi
 from typing import Any
 from warnings import warn
 
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 class WarmupCosine(LRScheduler):
@@ -56,3 +61,20 @@ class WarmupCosine(LRScheduler):
             return (step + 1) / (self.warmup_steps + 1)
         progress = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
         return self.final_factor + (1 - self.final_factor) * (1 + cos(pi * progress)) / 2
+
+
+def completed(factory: SchedulerFactory, optimizer: Optimizer, steps: int | None) -> LRScheduler:
+    """The scheduler, of this many steps where it has an argument `total_steps` that the user left open."""
+    given = factory.keywords if isinstance(factory, partial) else {}
+    if given.get("total_steps", 0) is None and given.get("epochs") is None:
+        assert isinstance(factory, partial)
+        factory = partial(factory, total_steps=steps)
+    return factory(optimizer)
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """Optimizer steps of the whole run, or None if it has no end."""
+    an_epoch = ceil(trainer.datamodule.train_batches() / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+    epochs = [an_epoch * trainer.max_epochs] if trainer.max_epochs not in (-1, None) else []
+    steps = [trainer.max_steps] if trainer.max_steps != -1 else []
+    return min([*epochs, *steps], default=None)

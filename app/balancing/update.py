@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -14,32 +13,12 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator
 
 from app.balancing.base import Scalarizer, Step, Weighting
+from app.balancing.config import Balancer, GradientConfig, check_config
 from app.balancing.fixed import FixedWeights
 from app.balancing.gradients import Cut, accumulate, backward, derivatives, each_task, gradients_of, weighted_sum
 from app.balancing.jacobian import Jacobian
+from app.balancing.torchjd_weighting import from_torchjd, restricted
 from app.synchronization import sum_gradients
-
-Balancer = Scalarizer | Weighting | Aggregator
-
-
-@dataclass
-class GradientConfig:
-    """What a gradient method looks at, and how often.
-
-    Args:
-        level: Compare the tasks' gradients of all shared `parameters` (exact), or of the shared `features` alone
-            (MGDA-UB, Sener & Koltun 2018, section 3.3): nearly as cheap as a plain sum, but tasks without common rows
-            never conflict there.
-        every: Find new weights in every so many optimizer steps, and keep them in between.
-        scale_heads: Let the weights apply to the tasks' own parameters too, as the code of Nash-MTL does.
-        loss_transform: A loss weighting, e.g. `IMTLL` or `LogLosses`, whose weighted losses the gradient method
-            balances.
-    """
-
-    level: Literal["parameters", "features"] = "parameters"
-    every: int = 1
-    scale_heads: bool = False
-    loss_transform: Scalarizer | None = None
 
 
 @dataclass
@@ -93,25 +72,30 @@ class Update(nn.Module):
         tasks: T.
         features: The module whose outputs are the shared features.
 
+    Raises:
+        ValueError: The balancer does not fit the configuration or the number of tasks.
+
     Attributes:
         seed: Of what methods draw at random, together with the step's number: there is no generator to save.
-        balance: What the last step showed; None under `FixedWeights` alone.
+        shows: What of a step is worth a curve: "weight" unless all are fixed, "gradient_norm" and "cosine" of a
+            gradient method.
+        balance: What the last step showed.
     """
 
     held: Tensor
 
     def __init__(self, balancer: Balancer, config: GradientConfig, tasks: int, features: nn.Module) -> None:
         super().__init__()
-        self.method = None if isinstance(balancer, Scalarizer) else balancer
-        self.scalarizer = balancer if isinstance(balancer, Scalarizer) else config.loss_transform or FixedWeights()
+        check_config(balancer, config)
         self.config = config
-        for part in (self.scalarizer, self.method):
-            if isinstance(part, (Scalarizer, Weighting)):
-                part.start(tasks)
+        self.scalarizer, self.method = _parts(balancer, config, tasks)
         self.cut = Cut(features) if self.method is not None and config.level == "features" else None
         self.register_buffer("held", torch.full((tasks,), torch.nan, dtype=torch.float64))  # weights, NaN before any
         self.seed = 0
-        self.balance: Balance | None = None
+        self.shows = [] if isinstance(balancer, FixedWeights) else ["weight"]
+        self.shows += [] if self.method is None else ["gradient_norm", "cosine"]
+        self.balance = Balance(torch.empty(0, dtype=torch.long), None)
+        self._step: Step
         self._told = False
         self._rows: Jacobian | None = None
         self._norms: Jacobian | None = None
@@ -127,7 +111,8 @@ class Update(nn.Module):
             micro_batch: Where it stands.
             parameters: What to write to.
         """
-        step, last = micro_batch.step, micro_batch.losses is not None
+        self._step = step = micro_batch.step
+        last = micro_batch.losses is not None
         losses = {task: scale * loss for task, loss in losses.items() if loss.requires_grad}
         if self.scalarizer.wants_norms and parameters.shared:
             self._take_norms(losses, step, parameters)
@@ -147,10 +132,15 @@ class Update(nn.Module):
         if micro_batch.losses is not None and micro_batch.losses.isfinite().all():
             self.scalarizer.observe(micro_batch.losses, step, self._gradient_norms(scale))
 
+    def look_again(self, losses: Tensor) -> None:
+        """Show the scalarizer the losses [T] of the step's batch after the optimizer has stepped."""
+        if losses.isfinite().all():
+            self.scalarizer.look_again(losses[self._step.present], self._step)
+
     def _scalar_weights(self, micro_batch: MicroBatch, scale: Tensor) -> Tensor:
         """∂scalar/∂losses [T']; in the step's last micro-batch, also writes the scalarizer's parameters' gradients."""
         losses = micro_batch.losses
-        at = torch.ones(len(micro_batch.step.present), device=scale.device) if losses is None else losses
+        at = scale.new_ones(len(micro_batch.step.present)) if losses is None else losses
         at = at.clone().requires_grad_()
         own = [parameter for parameter in self.scalarizer.parameters() if parameter.requires_grad]
         with self._seeded(micro_batch.step), torch.enable_grad():
@@ -203,7 +193,7 @@ class Update(nn.Module):
         gramian = _rescaled(rows.gramian(), scalars / scale)
         if isinstance(self.method, Aggregator) and gramian.isfinite().all():
             alive = gramian.diagonal() > 0
-            with self._seeded(step):
+            with self._seeded(step), restricted(self.method, step.present[alive], rows.rows):
                 rows.write(self.method(scalars[alive, None] * rows.rows[alive]))
             self.balance, weights = Balance(step.present, None, gramian), torch.ones_like(scalars)
         else:
@@ -308,6 +298,18 @@ class Update(nn.Module):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed + step.number)
             yield
+
+
+def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | Aggregator | None]:
+    """The loss weighting and the gradient method, if there is one, for T tasks."""
+    scalarizer = balancer if isinstance(balancer, Scalarizer) else config.loss_transform or FixedWeights()
+    scalarizer.start(tasks)
+    if isinstance(balancer, Scalarizer):
+        return scalarizer, None
+    method = from_torchjd(balancer, tasks) if isinstance(balancer, Aggregator) else balancer
+    if isinstance(method, Weighting):
+        method.start(tasks)
+    return scalarizer, method
 
 
 def _by_task(step: Step, values: Tensor) -> dict[int, Tensor]:

@@ -3,6 +3,7 @@
 from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
+from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
@@ -14,6 +15,7 @@ __all__ = [
     "BestCheckpoint",
     "Charts",
     "ConfigEcho",
+    "CosineMap",
     "Interruption",
     "LastCheckpoint",
     "PredictionWriter",

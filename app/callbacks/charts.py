@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from app.balance_metrics import curves
 from app.module import MultiTaskModule
 
 
@@ -27,6 +29,12 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[object]]]:
     for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
         quantity, stage, task = tag.split("/")
         if task in module.tasks:
+            charts[quantity][f"{quantity}/{stage}"].append(tag)
+    tasks = len(module.tasks)
+    every = torch.zeros(tasks), torch.zeros(tasks), torch.zeros(tasks, tasks), torch.zeros(())
+    for tag in curves(list(module.tasks), "train", every):
+        quantity, stage, _ = tag.split("/")
+        if quantity in module.balancing.shows:
             charts[quantity][f"{quantity}/{stage}"].append(tag)
     return {
         quantity: {title: ["Multiline", tags] for title, tags in chart.items()} for quantity, chart in charts.items()

@@ -7,11 +7,12 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from app.balance_metrics import curves, of_step
 from app.module import MultiTaskModule
 
 
 class StepCurves(Callback):
-    """Writes `loss/step/<task>` and `lr/step/<group>`, every `trainer.log_every_n_steps` steps.
+    """Writes `loss/step/<task>`, `lr/step/<group>` and what balancing shows, every `trainer.log_every_n_steps` steps.
 
     It stands before the callbacks that save or leave at the end of a step, so that this step's points are written.
     """
@@ -29,6 +30,11 @@ class StepCurves(Callback):
         if not every or not pl_module.step_ends() or trainer.global_step % every:
             return
         losses = pl_module.step_losses.tolist()
-        values = {f"loss/step/{n}": loss for n, loss in zip(pl_module.tasks, losses, strict=True) if batch.counts[n]}
+        values: dict[str, float] = {
+            f"loss/step/{n}": loss for n, loss in zip(pl_module.tasks, losses, strict=True) if batch.counts[n]
+        }
+        if pl_module.balancing.shows:
+            shown = curves(list(pl_module.tasks), "step", of_step(pl_module.balancing.balance, len(pl_module.tasks)))
+            values |= {name: value.item() for name, value in shown.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

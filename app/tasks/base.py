@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
@@ -134,3 +134,20 @@ class Task(nn.Module, ABC):
             key = f"model.tasks.{self.name}.{option}"
             raise ValueError(f"{key}: must be {size} numbers that are not negative, found {values}")
         return torch.tensor(values, dtype=torch.get_default_dtype())
+
+
+def check_columns(tasks: Iterable[Task]) -> None:
+    """Refuse tasks whose predictions would have columns of the same name.
+
+    Raises:
+        ValueError: Two of them have.
+    """
+    owners: dict[str, str] = {}
+    for task in tasks:
+        for column in task.decode(torch.zeros(1, task.target.outputs)):
+            if column in owners:
+                raise ValueError(
+                    f"data.targets: columns of predictions must differ, found {column!r} of tasks {owners[column]!r} "
+                    f"and {task.name!r}"
+                )
+            owners[column] = task.name

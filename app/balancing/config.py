@@ -1,0 +1,68 @@
+"""What the configuration says of balancing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from torchjd.aggregation import Aggregator, GramianWeightedAggregator
+
+from app.balancing.base import Scalarizer, Weighting
+
+Balancer = Scalarizer | Weighting | Aggregator
+
+
+@dataclass
+class GradientConfig:
+    """What a gradient method looks at, and how often.
+
+    Args:
+        level: Compare the tasks' gradients of all shared `parameters` (exact), or of the shared `features` alone
+            (MGDA-UB, Sener & Koltun 2018, section 3.3): nearly as cheap as a plain sum, but tasks without common rows
+            never conflict there.
+        every: Find new weights in every so many optimizer steps, and keep them in between.
+        scale_heads: Let the weights apply to the tasks' own parameters too, as the code of Nash-MTL does.
+        loss_transform: A loss weighting, e.g. `IMTLL` or `LogLosses`, whose weighted losses the gradient method
+            balances.
+    """
+
+    level: Literal["parameters", "features"] = "parameters"
+    every: int = 1
+    scale_heads: bool = False
+    loss_transform: Scalarizer | None = None
+
+
+def check_config(balancer: Balancer, config: GradientConfig) -> None:
+    """Refuse what does not fit together.
+
+    Raises:
+        ValueError: An option of gradient methods is given to a loss weighting, or to an aggregator without weights an
+            option that is about these.
+    """
+    if config.every < 1:
+        raise ValueError(f"model.gradients.every: must be at least 1, found {config.every}")
+    needless = {"level", "every", "scale_heads", "loss_transform"} if isinstance(balancer, Scalarizer) else set()
+    kind = "a loss weighting"
+    if isinstance(balancer, Aggregator) and not isinstance(balancer, GramianWeightedAggregator):
+        needless, kind = {"level", "every", "scale_heads"}, "a method without weights"
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in needless and value != field.default:
+            found = type(value).__name__ if isinstance(value, Scalarizer) else value
+            raise ValueError(
+                f"model.gradients.{field.name}: is not for {kind} as {type(balancer).__name__}, found {found}"
+            )
+
+
+def check_accumulation(scalarizer: Scalarizer, config: GradientConfig, micro_batches: int) -> None:
+    """Refuse to accumulate what has to be known of a whole step at once.
+
+    Raises:
+        ValueError: Shared features, or losses after the update, are wanted of several micro-batches.
+    """
+    if micro_batches > 1 and (config.level == "features" or scalarizer.looks_again):
+        what = "model.gradients.level features" if config.level == "features" else type(scalarizer).__name__
+        raise ValueError(
+            f"trainer.accumulate_grad_batches: must be 1 with {what}, which needs a step's whole batch at once, "
+            f"found {micro_batches}"
+        )

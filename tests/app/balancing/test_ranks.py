@@ -1,0 +1,74 @@
+"""N ranks or k micro-batches end where one process with one large batch ends, under every method."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import every_method
+import pytest
+import torch
+from every_method import METHODS, WHOLE_BATCH, fit
+from torch import Tensor
+
+SCRIPT = Path(every_method.__file__)
+Kept = dict[tuple[str, int], Tensor]
+
+
+def launch(folder: Path, ranks: int) -> list[Kept]:
+    """What every rank kept: method and micro-batches → [steps, numbers]."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {"WORLD_SIZE": str(ranks), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = {**os.environ, **where, "PYTHONPATH": str(SCRIPT.parents[3]), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(SCRIPT), str(folder), str(ranks), str(rank)],
+            env={**environment, "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert not any(process.returncode for process in processes), "\n".join(errors)
+    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(ranks)]
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Tensor]:
+    return {method: fit(method, 1, 12, 1) for method in METHODS}
+
+
+def tolerance(method: str) -> float:
+    return 1e-6 if method == "nash_mtl" else 1e-9  # its solver amplifies rounding
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_end_where_one_process_does(whole: dict[str, Tensor], tmp_path: Path, ranks: int) -> None:
+    parts = launch(tmp_path, ranks)
+    wrong = {}
+    for method, micro_batches in parts[0]:
+        for part in parts:
+            kept = part[method, micro_batches]
+            assert torch.equal(kept.nan_to_num(), parts[0][method, micro_batches].nan_to_num()), method
+            apart = (kept - whole[method]).nan_to_num().abs().max().item()
+            if not apart <= tolerance(method):
+                wrong[method, micro_batches] = apart
+    assert not wrong
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in WHOLE_BATCH])
+def test_micro_batches_end_where_one_batch_does(whole: dict[str, Tensor], method: str) -> None:
+    assert (whole[method][0] - whole[method][-1]).nan_to_num().abs().max() > 1e-2
+    apart = (fit(method, 1, 4, 3) - whole[method]).nan_to_num().abs().max()
+    assert apart <= tolerance(method)
+
+
+@pytest.mark.parametrize("method", sorted(WHOLE_BATCH))
+def test_what_needs_the_whole_batch_refuses_micro_batches(method: str) -> None:
+    with pytest.raises(ValueError, match=r"^trainer.accumulate_grad_batches: must be 1 with .*, found 3$"):
+        fit(method, 1, 4, 3)
