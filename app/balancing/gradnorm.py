@@ -10,7 +10,7 @@ from app.balancing.base import Scalarizer, Step
 from app.balancing.positive import ZERO, positive
 
 LEAST = 1e-4  # weight; a negative one would raise its task's loss
-ROUNDING = 1e-6  # a relative gap up to here has no sign: tasks that are alike stay so
+ROUNDING = 1e-6  # a relative gap up to here has no sign
 
 
 class GradNorm(Scalarizer):

@@ -66,9 +66,10 @@ def from_torchjd(aggregator: Aggregator, tasks: int) -> TorchJDWeighting | Aggre
     for module, attribute in _by_task(aggregator):
         if (found := len(getattr(module, attribute))) != tasks:
             raise ValueError(f"model.balancer: must have a value for each of the {tasks} tasks, found {found}")
+    trial, jacobian = deepcopy(aggregator), torch.eye(tasks)
     try:
-        with torch.random.fork_rng(devices=[]):
-            deepcopy(aggregator)(torch.eye(tasks))
+        with torch.random.fork_rng(devices=[]), restricted(trial, torch.arange(tasks), jacobian):
+            trial(jacobian)
     except ValueError as error:
         raise ValueError(f"model.balancer: {error}") from error
     return TorchJDWeighting(aggregator) if isinstance(aggregator, GramianWeightedAggregator) else aggregator

@@ -95,7 +95,7 @@ class Update(nn.Module):
         self.shows = [] if isinstance(balancer, FixedWeights) else ["weight"]
         self.shows += [] if self.method is None else ["gradient_norm", "cosine"]
         self.balance = Balance(torch.empty(0, dtype=torch.long), None)
-        self._step: Step
+        self._observed: Step | None = None
         self._told = False
         self._rows: Jacobian | None = None
         self._norms: Jacobian | None = None
@@ -111,7 +111,7 @@ class Update(nn.Module):
             micro_batch: Where it stands.
             parameters: What to write to.
         """
-        self._step = step = micro_batch.step
+        step = micro_batch.step
         last = micro_batch.losses is not None
         losses = {task: scale * loss for task, loss in losses.items() if loss.requires_grad}
         if self.scalarizer.wants_norms and parameters.shared:
@@ -129,13 +129,20 @@ class Update(nn.Module):
             (self._backward_features if due else self._backward_sum)(losses, scalars, scale, step, parameters)
             if last and dist.is_initialized():
                 sum_gradients([*parameters.shared, *parameters.all_own()])
-        if micro_batch.losses is not None and micro_batch.losses.isfinite().all():
-            self.scalarizer.observe(micro_batch.losses, step, self._gradient_norms(scale))
+        if micro_batch.losses is not None:
+            self._observe(micro_batch.losses, step, self._gradient_norms(scale))
 
     def look_again(self, losses: Tensor) -> None:
         """Show the scalarizer the losses [T] of the step's batch after the optimizer has stepped."""
-        if losses.isfinite().all():
-            self.scalarizer.look_again(losses[self._step.present], self._step)
+        if self._observed is not None and losses.isfinite().all():
+            self.scalarizer.look_again(losses[self._observed.present], self._observed)
+
+    def _observe(self, losses: Tensor, step: Step, norms: Tensor | None) -> None:
+        """Show the scalarizer the step, unless something in it is not finite."""
+        finite = losses.isfinite().all() and (norms is None or norms.isfinite().all())
+        self._observed = step if finite else None
+        if finite:
+            self.scalarizer.observe(losses, step, norms)
 
     def _scalar_weights(self, micro_batch: MicroBatch, scale: Tensor) -> Tensor:
         """∂scalar/∂losses [T']; in the step's last micro-batch, also writes the scalarizer's parameters' gradients."""
