@@ -35,7 +35,7 @@ from app.callbacks import (
 )
 from app.commands import COMMANDS, CommandCLI
 from app.evaluation.report import by_task, table
-from app.module import MultiTaskModule
+from app.module import BALANCING, MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
@@ -134,7 +134,8 @@ class PolyheadCLI(CommandCLI):
             checkpoint = read_checkpoint(self.checkpoint) if self.checkpoint else None
             super().instantiate_classes()
             if checkpoint is not None:
-                check_weights(checkpoint["state_dict"], self.model.state_dict())
+                leaving = () if self.subcommand == "fit" else (BALANCING,)
+                check_weights(checkpoint["state_dict"], self.model.state_dict(), leaving)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""

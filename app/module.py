@@ -38,6 +38,7 @@ from models.sharing import HardSharing, Sharing
 
 Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
 BackboneFactory = Callable[[Shape], Backbone]
+BALANCING = "balancing."  # how the names of a balancer's state begin
 SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
@@ -60,6 +61,7 @@ class MultiTaskModule(LightningModule):
         balancer: How the tasks' losses, each times its task's weight, become one update: a loss weighting such as
             `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
         gradients: What a gradient method looks at.
+        compile: Compile every backbone by `torch.compile`.
         optimizer: Any of torch.optim; null for AdamW. Its parameter groups are `shared` and one a task.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
@@ -79,6 +81,7 @@ class MultiTaskModule(LightningModule):
         tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
         balancer: Balancer | None = None,
         gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
+        compile: bool = False,
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -91,6 +94,10 @@ class MultiTaskModule(LightningModule):
         )
         check_columns(self.tasks.values())
         self.sharing = sharing(partial(backbone, input_shape), list(targets))
+        if compile:
+            torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
+            for network in [module for module in self.sharing.modules() if isinstance(module, Backbone)]:
+                network.compile()
         self.heads = ModulesByName[Head](
             {
                 name: (task.config.head or head)(self.sharing.channels[name], task.target.outputs)
@@ -237,6 +244,13 @@ class MultiTaskModule(LightningModule):
             )
         # Lightning does so too, but after it has read a checkpoint's weights, which would be rounded to 32 bits.
         self.trainer.precision_plugin.convert_module(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Evaluate under any balancer: what it has learned serves training alone."""
+        if not self.trainer.training:
+            others = {name: x for name, x in checkpoint["state_dict"].items() if not name.startswith(BALANCING)}
+            own = {name: x for name, x in self.state_dict().items() if name.startswith(BALANCING)}
+            checkpoint["state_dict"] = others | own
 
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import Any, NoReturn
 
+import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 UNION = "Does not validate against any of the Union subtypes"
+OTHER = "does not correspond to a subclass of"
 FOUND = "Given value: "
 FRAME = (
     "Subtypes:",
@@ -18,6 +21,7 @@ FRAME = (
     f"- {UNION}",
     "- Expected a path",
 )
+register_type(torch.Tensor, serializer=torch.Tensor.tolist, deserializer=torch.tensor)  # as in `pref_vector: [1, 2]`
 MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
 
 
@@ -53,6 +57,6 @@ def _reasons(lines: list[str]) -> list[str]:
     """What is wrong, and the innermost value, without the alternatives of a union that the value is not of at all."""
     found = [line.removeprefix(FOUND) for line in lines if line.startswith(FOUND) and "Namespace(" not in line]
     first, *more = [line.removesuffix(UNION).strip() for line in lines if not line.startswith((FOUND, *FRAME))]
-    specific = [line for line in more if not line.startswith("- Expected a <class")]
+    specific = [line for line in more if not line.startswith("- Expected a <class") and OTHER not in line]
     reasons = [first, *dict.fromkeys(line.removeprefix("- ") for line in specific or more)]
     return [*(reason for reason in reasons if reason), *(f"(found {value})" for value in found[:1])]

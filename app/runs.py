@@ -58,12 +58,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare a checkpoint's weights with the network's.
+def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], leaving: tuple[str, ...]) -> None:
+    """Compare a checkpoint's weights with the network's, except those whose names begin with one of `leaving`.
 
     Raises:
         ValueError: Names or shapes differ.
     """
+    weights, expected = (
+        {name: x for name, x in each.items() if not name.startswith(leaving)} for each in (weights, expected)
+    )
     wrong = [f"{name} missing" for name in expected.keys() - weights.keys()]
     wrong += [f"{name} not in the network" for name in weights.keys() - expected.keys()]
     wrong += [

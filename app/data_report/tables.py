@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -43,7 +42,7 @@ def drawn(plan: Plan, micro_batches: int, accumulate: int) -> Drawn:
     """
     counted = min(micro_batches, STEPS * accumulate)
     feeds = [plan.draw(0, step)[2] for step in range(counted)]
-    fed = torch.stack([each.sum(dim=1) for each in feeds]).sum(dim=0)
+    fed = sum(each.sum(axis=1) for each in feeds)
     rows = sum(each.shape[1] for each in feeds)
     steps_counted = -(-counted // accumulate)
     return Drawn((fed / rows).tolist(), rows / steps_counted, -(-micro_batches // accumulate))

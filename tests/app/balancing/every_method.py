@@ -94,7 +94,10 @@ class Keep(Callback):
             self.steps.append(torch.cat([x.detach().double().flatten() for x in state if isinstance(x, Tensor)]))
 
 
-def build(method: str, batch: int) -> tuple[MultiTaskModule, MultiTaskDataModule]:
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+
+
+def build(method: str, batch: int, optimizer=SGD) -> tuple[MultiTaskModule, MultiTaskDataModule]:
     seed_everything(0, verbose=False)
     data = MultiTaskDataModule({"points": Points()}, Shared(batch))
     balancer, gradients = METHODS[method]()
@@ -102,16 +105,16 @@ def build(method: str, batch: int) -> tuple[MultiTaskModule, MultiTaskDataModule
         data.targets,
         data.input_shape,
         partial(MLP, hidden=(8, 8)),
-        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        optimizer=optimizer,
         balancer=balancer,
         gradients=gradients,
     )
     return module, data
 
 
-def fit(method: str, ranks: int, batch: int, accumulate: int, epochs: int = 3, **options) -> Tensor:
+def fit(method: str, ranks: int, batch: int, accumulate: int, epochs: int = 3, optimizer=SGD, **options) -> Tensor:
     """What `Keep` kept, [steps, numbers]."""
-    module, data = build(method, batch)
+    module, data = build(method, batch, optimizer)
     keep = Keep()
     trainer = Trainer(
         accelerator="cpu",

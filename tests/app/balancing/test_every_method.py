@@ -1,16 +1,20 @@
-"""N ranks or k micro-batches end where one process with one large batch ends, under every method."""
+"""What must hold of real runs under every method: ranks, micro-batches, resumes, absent tasks."""
 
 import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import every_method
 import pytest
 import torch
 from every_method import METHODS, WHOLE_BATCH, fit
+from lightning.pytorch import Callback
 from torch import Tensor
+
+from app.callbacks import Resumption
 
 SCRIPT = Path(every_method.__file__)
 Kept = dict[tuple[str, int], Tensor]
@@ -72,3 +76,48 @@ def test_micro_batches_end_where_one_batch_does(whole: dict[str, Tensor], method
 def test_what_needs_the_whole_batch_refuses_micro_batches(method: str) -> None:
     with pytest.raises(ValueError, match=r"^trainer.accumulate_grad_batches: must be 1 with .*, found 3$"):
         fit(method, 1, 4, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_run_is_the_uninterrupted_one(whole: dict[str, Tensor], method: str, tmp_path: Path) -> None:
+    class SaveAt(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step == 5:  # the second of three steps of the second epoch
+                trainer.save_checkpoint(tmp_path / "at-5.ckpt", weights_only=False)
+
+    fit(method, 1, 12, 1, epochs=2, callbacks=[Resumption(), SaveAt()])
+    torch.manual_seed(99)
+    rest = fit(method, 1, 12, 1, callbacks=[Resumption()], ckpt_path=tmp_path / "at-5.ckpt", weights_only=True)
+    assert torch.equal(rest.nan_to_num(), whole[method][5:].nan_to_num())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_absent_task_keeps_its_head_and_its_state(method: str) -> None:
+    class Compare(Callback):
+        steps = 0
+
+        def of_rare(self, module):
+            state = {name: x for name, x in module.state_dict().items() if name.startswith("balancing.")}
+            tasks = len(module.tasks)
+            entries = [x[1].clone() for x in state.values() if x.ndim and len(x) == tasks]
+            learned = [x.clone() for name, x in state.items() if name.endswith(".1")]
+            return [*(p.clone() for p in module.heads["rare"].parameters()), *entries, *learned]
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.before = self.of_rare(pl_module)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if not batch.counts["rare"]:
+                self.steps += 1
+                for now, then in zip(self.of_rare(pl_module), self.before, strict=True):
+                    assert torch.equal(now.nan_to_num(), then.nan_to_num())
+
+    compare = Compare()
+    fit(method, 1, 6, 1, callbacks=[compare], optimizer=partial(torch.optim.AdamW, lr=0.1, weight_decay=0.5))
+    assert compare.steps > 3
+
+
+def test_the_sum_by_gradients_is_the_plain_sum(whole: dict[str, Tensor]) -> None:
+    """Beside the parameters, the states differ in the weights that are held."""
+    by_gradients = whole["sum"][:, : whole["fixed"].shape[1] - 3]
+    assert (by_gradients - whole["fixed"][:, :-3]).nan_to_num().abs().max() <= 1e-12
