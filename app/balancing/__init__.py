@@ -15,9 +15,10 @@ from app.balancing.log_losses import LogLosses
 from app.balancing.nash_mtl import NashMTL
 from app.balancing.random import RLW
 from app.balancing.stch import STCH
+from app.balancing.step import Balance, MicroBatch, Parameters
 from app.balancing.uncertainty import UncertaintyWeighting
 from app.balancing.uncertainty_soft_optimal import UWSO
-from app.balancing.update import Balance, MicroBatch, Parameters, Update
+from app.balancing.update import Update
 from app.balancing.worst_case import ExponentiatedGradient, WorstCase
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The tasks' gradients of the shared parameters, row by row."""
+"""The tasks' gradients of what they share, row by row."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.synchronization import reached_anywhere
 
 
 class Jacobian:
-    """J [T', P]: the gradients of T' losses with respect to P shared parameters, summed over micro-batches and ranks.
+    """J [T', P]: the gradients of T' losses with respect to tensors of P numbers together, in 32 bits or more.
 
     Args:
-        parameters: The shared parameters, the same on every rank and in the same order.
+        inputs: The shared parameters, the same on every rank and in the same order, or the shared features.
         tasks: T'.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
-        self.inputs = parameters
-        self.sizes = [parameter.numel() for parameter in parameters]
-        like = parameters[0] if parameters else torch.empty(0)
-        self.rows = torch.empty(tasks, sum(self.sizes), dtype=like.dtype, device=like.device)
+    def __init__(self, inputs: Sequence[Tensor], tasks: int) -> None:
+        self.inputs = inputs
+        self.sizes = [x.numel() for x in inputs]
+        like = inputs[0] if inputs else torch.empty(0)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self.rows = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
         self.clear()
 
-    def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
-        """Whether these are its parameters and this its number of tasks."""
-        same = len(parameters) == len(self.inputs) and all(a is b for a, b in zip(parameters, self.inputs, strict=True))
+    def is_for(self, inputs: Sequence[Tensor], tasks: int) -> bool:
+        """Whether these are its inputs and this its number of tasks."""
+        same = len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True))
         return same and len(self.rows) == tasks
 
     def clear(self) -> None:
@@ -49,10 +50,13 @@ class Jacobian:
         self.taken[task] = True
 
     def complete(self) -> None:
-        """Add up the micro-batches of all ranks; moves T'·P numbers. Collective."""
+        """Let the rows that were not taken be zero."""
         for row, taken in zip(self.rows, self.taken, strict=True):
             if not taken:
                 row.zero_()
+
+    def sum_over_ranks(self) -> None:
+        """Add up the complete rows of all ranks; moves T'·P numbers. Collective."""
         if dist.is_initialized() and self.inputs:
             self.reached = reached_anywhere(self.reached, self.rows.device)
             dist.all_reduce(self.rows)
@@ -62,13 +66,11 @@ class Jacobian:
         return (self.rows @ self.rows.T).to("cpu", torch.float64)
 
     def combine(self, weights: Tensor) -> None:
-        """Write Jᵀ weights, of weights [T'], into the parameters' `.grad`."""
+        """Write Jᵀ weights, of weights [T'], into the inputs' `.grad`."""
         self.write(weights.to(self.rows) @ self.rows)
 
     def write(self, vector: Tensor) -> None:
-        """Write a vector [P] into the parameters' `.grad`; what no task has reached keeps None."""
-        for parameter, part, reached in zip(
-            self.inputs, vector.split_with_sizes(self.sizes), self.reached, strict=True
-        ):
+        """Write a vector [P] into the inputs' `.grad`; what no task has reached keeps None."""
+        for x, part, reached in zip(self.inputs, vector.split_with_sizes(self.sizes), self.reached, strict=True):
             if reached:
-                parameter.grad = part.view_as(parameter)
+                x.grad = part.view_as(x).to(x.dtype)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -17,50 +16,9 @@ from app.balancing.config import Balancer, GradientConfig, check_config
 from app.balancing.fixed import FixedWeights
 from app.balancing.gradients import Cut, accumulate, backward, derivatives, each_task, gradients_of, weighted_sum
 from app.balancing.jacobian import Jacobian
+from app.balancing.step import Balance, MicroBatch, Parameters
 from app.balancing.torchjd_weighting import from_torchjd, restricted
 from app.synchronization import sum_gradients
-
-
-@dataclass
-class MicroBatch:
-    """Where a micro-batch stands in its optimizer step.
-
-    Attributes:
-        step: The step.
-        of: Number of micro-batches of a step.
-        losses: In the step's last one: [T'] the step's losses, over all ranks and micro-batches. Else None.
-    """
-
-    step: Step
-    of: int
-    losses: Tensor | None
-
-
-@dataclass
-class Parameters:
-    """The trainable parameters: those that several tasks' losses reach, and by task those that its loss alone does."""
-
-    shared: list[nn.Parameter]
-    own: list[list[nn.Parameter]]
-
-    def all_own(self) -> list[nn.Parameter]:
-        """Those of every task."""
-        return [parameter for task in self.own for parameter in task]
-
-
-@dataclass
-class Balance:
-    """What a step showed.
-
-    Attributes:
-        present: [T'] indices of its tasks.
-        weights: [T'] factors of the tasks' losses in the shared parameters' update; None under a method that has none.
-        gramian: [T', T'] of the tasks' gradients in float64, if the step found it.
-    """
-
-    present: Tensor
-    weights: Tensor | None
-    gramian: Tensor | None = None
 
 
 class Update(nn.Module):
@@ -145,7 +103,10 @@ class Update(nn.Module):
             self.scalarizer.observe(losses, step, norms)
 
     def _scalar_weights(self, micro_batch: MicroBatch, scale: Tensor) -> Tensor:
-        """∂scalar/∂losses [T']; in the step's last micro-batch, also writes the scalarizer's parameters' gradients."""
+        """∂scalar/∂losses [T']; in the step's last micro-batch, also writes the scalarizer's parameters' gradients.
+
+        A loss that is not finite makes every weight NaN, so that a scaler of fp16 skips the step.
+        """
         losses = micro_batch.losses
         at = scale.new_ones(len(micro_batch.step.present)) if losses is None else losses
         at = at.clone().requires_grad_()
@@ -154,7 +115,7 @@ class Update(nn.Module):
             weights, gradients = derivatives(self.scalarizer(at, micro_batch.step), at, own)
         if losses is not None:
             accumulate(own, tuple(None if gradient is None else scale * gradient for gradient in gradients))
-        return weights
+        return torch.where(at.isfinite().all(), weights, torch.nan)
 
     # Where the weights are known beforehand
 
@@ -188,23 +149,23 @@ class Update(nn.Module):
         """Add a micro-batch's gradients to the rows of the Jacobian and to the tasks' own parameters."""
         if self._rows is None or not self._rows.is_for(parameters.shared, len(step.present)):
             self._rows = Jacobian(parameters.shared, len(step.present))
-        position = {task: i for i, task in enumerate(step.present.tolist())}
-        for task, gradients in each_task(losses, self._rows.inputs, parameters.own):
-            self._rows.take(position[task], gradients)
+        _take(self._rows, losses, step, parameters.own)
 
     def _write_rows(self, scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters) -> None:
         """Write the combined rows into the shared parameters' `.grad`, and sum the tasks' own over the ranks."""
         rows = self._rows
         assert rows is not None
         rows.complete()
+        rows.sum_over_ranks()
         gramian = _rescaled(rows.gramian(), scalars / scale)
-        if isinstance(self.method, Aggregator) and gramian.isfinite().all():
+        weighs = self._weighs(parameters)
+        if isinstance(self.method, Aggregator) and weighs and gramian.isfinite().all():
             alive = gramian.diagonal() > 0
             with self._seeded(step), restricted(self.method, step.present[alive], rows.rows):
                 rows.write(self.method(scalars[alive, None] * rows.rows[alive]))
             self.balance, weights = Balance(step.present, None, gramian), torch.ones_like(scalars)
         else:
-            weights = self._weights(gramian, step, scalars) if self._weighs(parameters) else torch.ones_like(scalars)
+            weights = self._weights(gramian, step, scalars) if weighs else torch.ones_like(scalars)
             rows.combine(scalars * weights)
             self.balance = Balance(step.present, scalars * weights, gramian)
         rows.clear()
@@ -217,24 +178,17 @@ class Update(nn.Module):
     ) -> None:
         """Weigh by the gradients of the shared features, whose rows are never those of another rank."""
         assert self.cut is not None
-        leaves = self.cut.leaves
-        rows = torch.zeros(len(step.present), sum(x.numel() for x in leaves), device=scale.device, dtype=scale.dtype)
-        position = {task: i for i, task in enumerate(step.present.tolist())}
-        for task, gradients in each_task(losses, leaves, parameters.own):
-            parts = rows[position[task]].split_with_sizes([x.numel() for x in leaves])
-            for part, gradient in zip(parts, gradients, strict=True):
-                if gradient is not None:
-                    part.copy_(gradient.flatten())
-        gramian = rows @ rows.T
+        rows = Jacobian(self.cut.leaves, len(step.present))
+        _take(rows, losses, step, parameters.own)
+        rows.complete()
+        gramian = rows.gramian()
         if dist.is_initialized():
-            dist.all_reduce(gramian)
-        gramian = _rescaled(gramian.to("cpu", torch.float64), scalars / scale)
+            gramian = _sum_over_ranks(gramian, scale.device)
+        gramian = _rescaled(gramian, scalars / scale)
         weights = self._weights(gramian, step, scalars)
         self.balance = Balance(step.present, scalars * weights, gramian)
-        if losses:
-            vector = (scalars * weights) @ rows
-            parts = vector.split_with_sizes([x.numel() for x in leaves])
-            self.cut.backward([part.view_as(x).to(x) for part, x in zip(parts, leaves, strict=True)])
+        rows.combine(scalars * weights)
+        self.cut.backward([leaf.grad for leaf in self.cut.leaves])
         self._scale_own(scalars, weights, step, parameters)
 
     def _weights(self, gramian: Tensor, step: Step, like: Tensor) -> Tensor:
@@ -243,9 +197,9 @@ class Update(nn.Module):
         A task whose gradient is zero is left out: its weight is one, which moves nothing. If a gradient is not finite,
         all weights are infinite, so that a scaler of fp16 skips the step, and the method does not get to see it.
         """
-        assert isinstance(self.method, Weighting)
         if not gramian.isfinite().all():
             return torch.full_like(like, torch.inf)
+        assert isinstance(self.method, Weighting)
         alive = gramian.diagonal() > 0
         weights = torch.ones(len(gramian), dtype=torch.float64)
         if alive.any():
@@ -294,6 +248,7 @@ class Update(nn.Module):
         if self._norms is None:
             return None
         self._norms.complete()
+        self._norms.sum_over_ranks()
         norms: Tensor = torch.linalg.vector_norm(self._norms.rows, dim=1) / scale
         self._norms.clear()
         return norms
@@ -317,6 +272,20 @@ def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scal
     if isinstance(method, Weighting):
         method.start(tasks)
     return scalarizer, method
+
+
+def _take(rows: Jacobian, losses: Mapping[int, Tensor], step: Step, own: Sequence[Sequence[nn.Parameter]]) -> None:
+    """Take the row of each of `losses`; the tasks' own gradients are added to their `.grad`."""
+    position = {task: i for i, task in enumerate(step.present.tolist())}
+    for task, gradients in each_task(losses, rows.inputs, own):
+        rows.take(position[task], gradients)
+
+
+def _sum_over_ranks(gramian: Tensor, device: torch.device) -> Tensor:
+    """The Gramian of the rows of all ranks together. Collective."""
+    total = gramian.to(device)
+    dist.all_reduce(total)
+    return total.cpu()
 
 
 def _by_task(step: Step, values: Tensor) -> dict[int, Tensor]:

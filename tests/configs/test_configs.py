@@ -6,7 +6,7 @@ from pathlib import Path
 import fashion
 import polars
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SMALL
 from PIL import Image
 from sklearn.datasets import load_wine
 
@@ -45,13 +45,22 @@ NEEDS: dict[str, Callable[[Path], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_config_builds_and_takes_a_step(train_here: Callable, tmp_path: Path, config: Path) -> None:
     more = NEEDS[config.stem](tmp_path) if config.stem in NEEDS else []
     train_here("fit", "--config", str(config), "--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", *more)
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+FRAGMENTS = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.stem)
+def test_fragment_builds_on_any_config_and_takes_a_step(train_here: Callable, fragment: Path) -> None:
+    assert "Cost of a step:" in fragment.read_text().replace("\n#", "")
+    train_here("fit", "--config", str(SMALL), "--config", str(fragment), "--trainer.fast_dev_run", "1")
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_header_says_what_the_run_is(config: Path) -> None:
     header = [line for line in config.read_text().splitlines() if line.startswith("#")]
     for word in ("Command:", "Hardware:", "Minutes:", "Reached:"):
