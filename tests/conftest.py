@@ -18,6 +18,13 @@ torch.set_num_threads(1)  # the networks are tiny, and two runs share two cores
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "tests" / "small.yaml"
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 

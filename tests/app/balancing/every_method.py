@@ -112,16 +112,16 @@ def build(method: str, batch: int, optimizer=SGD) -> tuple[MultiTaskModule, Mult
     return module, data
 
 
-def fit(method: str, ranks: int, batch: int, accumulate: int, epochs: int = 3, optimizer=SGD, **options) -> Tensor:
+def fit(
+    method: str, ranks: int, batch: int, accumulate: int, optimizer=SGD, callbacks=(), ckpt_path=None, **options
+) -> Tensor:
     """What `Keep` kept, [steps, numbers]."""
     module, data = build(method, batch, optimizer)
     keep = Keep()
+    usual = {"accelerator": "cpu", "max_epochs": 3} | ({} if "plugins" in options else {"precision": "64-true"})
     trainer = Trainer(
-        accelerator="cpu",
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",
-        precision="64-true",
-        max_epochs=epochs,
         accumulate_grad_batches=accumulate,
         gradient_clip_val=1.0,
         limit_val_batches=0,
@@ -130,9 +130,10 @@ def fit(method: str, ranks: int, batch: int, accumulate: int, epochs: int = 3, o
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[keep, *options.pop("callbacks", [])],
+        callbacks=[keep, *callbacks],
+        **usual | options,
     )
-    trainer.fit(module, data, **options)
+    trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return torch.stack(keep.steps)
 
 

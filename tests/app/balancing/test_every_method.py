@@ -10,8 +10,9 @@ from pathlib import Path
 import every_method
 import pytest
 import torch
-from every_method import METHODS, WHOLE_BATCH, fit
+from every_method import METHODS, WHOLE_BATCH, build, fit
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from app.callbacks import Resumption
@@ -85,9 +86,9 @@ def test_resumed_run_is_the_uninterrupted_one(whole: dict[str, Tensor], method: 
             if trainer.global_step == 5:  # the second of three steps of the second epoch
                 trainer.save_checkpoint(tmp_path / "at-5.ckpt", weights_only=False)
 
-    fit(method, 1, 12, 1, epochs=2, callbacks=[Resumption(), SaveAt()])
+    fit(method, 1, 12, 1, max_epochs=2, callbacks=[Resumption(), SaveAt()])
     torch.manual_seed(99)
-    rest = fit(method, 1, 12, 1, callbacks=[Resumption()], ckpt_path=tmp_path / "at-5.ckpt", weights_only=True)
+    rest = fit(method, 1, 12, 1, callbacks=[Resumption()], ckpt_path=tmp_path / "at-5.ckpt")
     assert torch.equal(rest.nan_to_num(), whole[method][5:].nan_to_num())
 
 
@@ -121,3 +122,18 @@ def test_the_sum_by_gradients_is_the_plain_sum(whole: dict[str, Tensor]) -> None
     """Beside the parameters, the states differ in the weights that are held."""
     by_gradients = whole["sum"][:, : whole["fixed"].shape[1] - 3]
     assert (by_gradients - whole["fixed"][:, :-3]).nan_to_num().abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_scaler_of_mixed_precision_changes_no_weight(method: str, device: str) -> None:
+    def train(scale: float) -> Tensor:
+        precision = MixedPrecision("16-mixed", device, scaler=torch.amp.GradScaler(device, init_scale=scale))
+        accelerator = "gpu" if device == "cuda" else "cpu"
+        return fit(method, 1, 12, 1, max_epochs=1, accelerator=accelerator, plugins=[precision])
+
+    small, large, overflowing = train(1.0), train(2.0**12), train(2.0**60)
+    assert (small - large).nan_to_num().abs().max() <= 1e-5
+    parameters = sum(parameter.numel() for parameter in build(method, 12)[0].sharing.parameters())
+    assert torch.equal(overflowing[0, :parameters], overflowing[-1, :parameters])  # every step is skipped
+    assert not overflowing[:, :parameters].isnan().any()
