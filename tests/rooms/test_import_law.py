@@ -12,7 +12,10 @@ FORBIDDEN = {
     "datamodules": {"app", "models", "train"},
     "app": {"train"},
 }
-ALONE = {"app/evaluation": {"torch", "torchmetrics", "rich"}}
+ALONE = {
+    "app/evaluation": {"torch", "torchmetrics", "rich"},
+    "app/balancing": {"torch", "torchjd", "app"},
+}
 
 
 def imports(file: Path) -> set[str]:
