@@ -1,12 +1,14 @@
 """One backbone for all tasks."""
 
 from collections.abc import Callable, Sequence
-from typing import overload
+from typing import Literal, overload
 
+import torch
 from torch import Tensor, nn
 
 from models.backbones import Backbone
 from models.sharing.base import Inputs, Sharing, take
+from models.sharing.statistics import StatisticsByTask
 
 
 class HardSharing(Sharing):
@@ -15,21 +17,45 @@ class HardSharing(Sharing):
     Caruana, "Multitask Learning: A Knowledge-Based Source of Inductive Bias" (1993).
     """
 
-    def __init__(self, backbone: Callable[[], Backbone], tasks: list[str]) -> None:
+    def __init__(
+        self, backbone: Callable[[], Backbone], tasks: list[str], statistics: Literal["batch", "task"] = "batch"
+    ) -> None:
         """Build the backbone.
 
         Args:
             backbone: builds a backbone.
             tasks: names of the tasks.
+            statistics: whose rows batch normalisation normalises together while it trains: all of the batch, or each
+                task's alone, for tasks with data of their own. Then no task's loss depends on another's rows, and
+                the exact gradients of all tasks cost little more than that of their sum. Running statistics see one
+                task after the other.
         """
         super().__init__()
         self.backbone = backbone()
+        self.tasks, self.statistics = tasks, statistics
         self.channels = dict.fromkeys(tasks, self.backbone.channels)
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
-        features = self.shared_features(self.backbone(inputs))
-        return {task: RowsOf(features, chosen) for task, chosen in rows.items()}
+        if self.statistics == "batch" or not self.training:
+            features = self.shared_features(self.backbone(inputs))
+            return {task: RowsOf(features, chosen) for task, chosen in rows.items()}
+        own = self.rows_in_trunk(rows)
+        gathered = gather(inputs, torch.cat([rows[task] for task in own]))
+        with StatisticsByTask([len(chosen) for chosen in own.values()]):
+            features = self.shared_features(self.backbone(gathered))
+        return {task: RowsOf(features, own[task]) for task in rows}
+
+    def rows_in_trunk(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → the rows of the backbone's activations that are its own, [B_t].
+
+        With statistics by task, those are consecutive in the order of the tasks, and a row of two tasks is there twice.
+        """
+        if self.statistics == "batch" or not self.training:
+            return rows
+        present = [task for task in self.tasks if task in rows]
+        everyone = torch.arange(sum(map(len, rows.values())), device=rows[present[0]].device)
+        return dict(zip(present, torch.split(everyone, [len(rows[task]) for task in present]), strict=True))
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All parameters, with one task too."""
@@ -63,3 +89,10 @@ class RowsOf(Sequence[Tensor]):
         if isinstance(stage, slice):
             return [take(feature, self.rows) for feature in self.features[stage]]
         return take(self.features[stage], self.rows)
+
+
+def gather(inputs: Inputs, rows: Tensor) -> Inputs:
+    """The rows [N] of the inputs, in this order."""
+    if isinstance(inputs, dict):
+        return {modality: x.index_select(0, rows) for modality, x in inputs.items()}
+    return inputs.index_select(0, rows)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.backbones import MLP, LeNet
 from models.sharing import HardSharing, IndependentNetworks, Sharing
@@ -106,3 +106,35 @@ def test_vectors(scheme: type[Sharing]) -> None:
     sharing = scheme(lambda: MLP((4,)), ["a", "b"])
     features = sharing(torch.randn(3, 4), {"b": torch.tensor([1])})
     assert [tuple(f.shape) for f in features["b"]] == [(1, 256), (1, 128)]
+
+
+def normalised() -> MLP:
+    backbone = MLP((4,), (5, 3))
+    backbone.layers.insert(1, nn.BatchNorm1d(5))
+    return backbone
+
+
+OWN = {"b": torch.tensor([0, 3]), "a": torch.tensor([1, 2, 3])}  # row 3 is both tasks', row 4 nobody's
+
+
+def test_statistics_by_task() -> None:
+    sharing = HardSharing(normalised, ["a", "b", "absent"], statistics="task")
+    x = torch.randn(5, 4)
+    alone = HardSharing(normalised, ["a", "b", "absent"])
+    alone.load_state_dict(sharing.state_dict())
+    features = sharing(x, OWN)
+    assert list(features) == ["b", "a"]
+    for task in ("a", "b"):  # one after the other, as for the running statistics
+        expected = alone(x[OWN[task]], {task: torch.arange(len(OWN[task]))})[task]
+        torch.testing.assert_close(list(features[task]), list(expected))
+    torch.testing.assert_close(sharing.backbone.layers[1].running_var, alone.backbone.layers[1].running_var)
+    assert {task: rows.tolist() for task, rows in sharing.rows_in_trunk(OWN).items()} == {"a": [0, 1, 2], "b": [3, 4]}
+
+
+def test_statistics_by_task_are_those_of_training() -> None:
+    sharing = HardSharing(normalised, ["a", "b"], statistics="task").eval()
+    x = torch.randn(5, 4)
+    expected = sharing.backbone(x)
+    for task, features in sharing(x, OWN).items():
+        torch.testing.assert_close(list(features), [feature[OWN[task]] for feature in expected])
+    assert sharing.rows_in_trunk(OWN) is OWN

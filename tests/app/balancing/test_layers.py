@@ -72,6 +72,10 @@ def network(name: str) -> nn.Module:
         "group norm": lambda: Residual(lambda channels: nn.GroupNorm(2, channels)),
         "frozen statistics": Residual,
         "lenet": lambda: nn.Sequential(*LeNet((3, 16, 16), widths=(3, 4), features=5).stages),
+        "small maps": lambda: nn.Sequential(
+            nn.AvgPool2d(8), nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, padding=1),
+            nn.Conv2d(5, 4, (2, 3), padding=1), nn.Conv2d(4, 4, 2, padding=2, dilation=3), nn.Flatten(),
+        ),
         "vit": lambda: timm.create_model(
             "vit_tiny_patch16_224", img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3, num_classes=0,
             init_values=None,
@@ -143,7 +147,7 @@ SOME = [torch.tensor([0, 3, 5]), torch.arange(BATCH), torch.tensor([1])]
 
 
 @pytest.mark.parametrize("rows", [ALL, SOME, ALL[:1]], ids=["all rows", "some rows", "one task"])
-@pytest.mark.parametrize("name", ["residual", "odd", "lenet", "vit"])
+@pytest.mark.parametrize("name", ["residual", "odd", "lenet", "small maps", "vit"])
 def test_layers_give_what_the_jacobian_gives(name: str, rows: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch, rows=True)
     net = network(name)
@@ -199,6 +203,12 @@ def test_only_plain_layers_are_taken_for_products() -> None:
     }  # fmt: skip
 
 
+def test_what_only_meets_padding_costs_nothing() -> None:
+    net = network("small maps")
+    found = products(Graph(losses(net(images()), ALL)), trained(net))
+    assert [product.fan_in for product in found[:2]] == [3 * 2 * 2, 4]
+
+
 def test_rows_are_chosen_where_they_are_few() -> None:
     late, early = (512 * 9, 512), (64 * 9, 64)  # the last and the first 3×3 convolution of a ResNet-18
     assert cost_by_rows(32, *late, tasks=8) < 0.2 * cost_by_weights(32, *late, tasks=8)
@@ -221,7 +231,7 @@ def one_pass(net: nn.Module, each: list[Tensor], rows: list[Tensor], batch: int 
 
 @pytest.mark.parametrize("by_rows", [True, False])
 @pytest.mark.parametrize("rows", [OWN, IN_ORDER, IN_ORDER[:2]], ids=["own", "in order", "rows of no task"])
-@pytest.mark.parametrize("name", ["group norm", "frozen statistics", "lenet", "vit"])
+@pytest.mark.parametrize("name", ["group norm", "frozen statistics", "lenet", "small maps", "vit"])
 def test_one_pass_gives_every_task(
     name: str, rows: list[Tensor], by_rows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,3 +269,31 @@ def test_mixing_that_begins_later_is_seen() -> None:
     for training in (False, True, False):
         net.norm.train(training)
         assert found.begin(losses(net(images()), OWN), OWN, BATCH) is not training
+
+
+class Averaged(nn.Module):
+    """Adds the batch's mean: no normalisation shows that rows mix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.below(x)
+        return self.above(x + x.mean(0))
+
+
+def test_mixing_without_a_norm_is_tried() -> None:
+    torch.manual_seed(0)
+    net, x = Averaged().double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    found = RowGramians(trained(net), TASKS)
+    assert not found.begin(losses(net(x), OWN), OWN, BATCH)
+
+
+def test_a_first_task_that_moves_nothing_proves_nothing() -> None:
+    torch.manual_seed(0)
+    net, x = Averaged().double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    found = RowGramians(trained(net), TASKS)
+    each = losses(net(x), OWN)
+    assert not found.begin([0 * each[0], *each[1:]], OWN, BATCH)
+    assert not found.begin(each, OWN, BATCH)

@@ -1,0 +1,109 @@
+"""The Gramian of the tasks' gradients layer by layer, where that costs less than the gradients themselves.
+
+A layer with inputs A [R, n] and gradients D_t [R, m] of its outputs has the weight gradients G_t = D_tᵀ A, and
+⟨G_s, G_t⟩ = ⟨D_s, (A Aᵀ) D_t⟩. Where R, rows × positions, is small, that is cheaper than T gradients of n·m numbers: a
+task's pass then leaves the weight out, and Σ_t w_t G_t is one product. Exact in one process and one micro-batch, since
+a sum's Gramian is not the sum of Gramians.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from app.balancing.graph import Graph, Product, products
+from app.balancing.jacobian import Jacobian
+
+MULTIPLY_ADDS_PER_NUMBER = 20  # in the time in which one number is moved from or to memory
+
+
+class LayerGramians:
+    """What `Jacobian` is, for one process and one micro-batch, from fewer numbers.
+
+    Args:
+        parameters: The shared parameters.
+        tasks: T'.
+
+    Attributes:
+        inputs: What each task's loss is to be differentiated by, once `begin` was called.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
+        self.parameters, self.tasks = parameters, tasks
+        self.layers: list[Product] = []
+        self.rest = Jacobian([], tasks)
+        self.inputs: list[Tensor | GradientEdge] = []
+
+    def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
+        """Whether these are its parameters and this its number of tasks."""
+        same = len(parameters) == len(self.parameters)
+        return same and all(map(lambda a, b: a is b, parameters, self.parameters)) and tasks == self.tasks
+
+    def begin(self, losses: Sequence[Tensor]) -> None:
+        """Find the layers of a step in the graph of its tasks' losses, before any backward pass."""
+        self.layers = [x for x in products(Graph(losses), self.parameters) if is_cheaper_by_rows(x, self.tasks)]
+        covered = {id(parameter) for layer in self.layers for parameter in layer.parameters}
+        rest = [parameter for parameter in self.parameters if id(parameter) not in covered]
+        if not self.rest.is_for(rest, self.tasks):
+            self.rest = Jacobian(rest, self.tasks)
+        self.inputs = [*rest, *(layer.edge for layer in self.layers)]
+        self.outputs: list[dict[int, Tensor]] = [{} for _ in self.layers]
+
+    def take(self, task: int, gradients: Sequence[Tensor | None]) -> None:
+        """Keep a task's gradients, one for each of `inputs`; None where its loss does not reach it."""
+        count = len(self.rest.inputs)
+        self.rest.take(task, gradients[:count])
+        for layer, outputs, gradient in zip(self.layers, self.outputs, gradients[count:], strict=True):
+            if gradient is not None:
+                outputs[task] = layer.output_rows(gradient)
+
+    def complete(self) -> None:
+        """Nothing is left to be summed: there are no other ranks."""
+        self.rest.complete()
+
+    def gramian(self) -> Tensor:
+        """[T', T'] J Jᵀ, in float64 on the CPU."""
+        gramian = self.rest.gramian()
+        for layer, outputs in zip(self.layers, self.outputs, strict=True):
+            if outputs:
+                reached = torch.tensor(list(outputs))
+                rows = torch.stack(list(outputs.values()))  # [reached, R, m]
+                part = (layer.kernel() @ rows).flatten(1) @ rows.flatten(1).T
+                gramian[reached[:, None], reached] += part.to("cpu", torch.float64)
+        return gramian
+
+    def combine(self, weights: Tensor) -> None:
+        """Write Jᵀ weights [T'] into the parameters' `.grad`; what no task has reached keeps None."""
+        self.rest.combine(weights)
+        factors = weights.tolist()
+        for layer, outputs in zip(self.layers, self.outputs, strict=True):
+            if outputs:
+                layer.write(sum((factors[task] * rows for task, rows in outputs.items()), start=torch.zeros(())))
+
+    def clear(self) -> None:
+        """Let go of the step."""
+        self.rest.clear()
+        self.layers, self.outputs, self.inputs = [], [], []
+
+
+def is_cheaper_by_rows(layer: Product, tasks: int) -> bool:
+    """Whether a layer's Gramian costs less from rows than from a weight gradient a task."""
+    sizes = layer.positions, layer.fan_in, len(layer.weight)
+    return cost_by_rows(*sizes, tasks) < cost_by_weights(*sizes, tasks)
+
+
+def cost_by_rows(positions: int, fan_in: int, out: int, tasks: int) -> int:
+    """Multiply-adds: A Aᵀ, its products with every D_t, those with every D_s, and the one weight gradient."""
+    products = positions**2 * (fan_in + tasks * out) + tasks**2 * positions * out + positions * fan_in * out
+    moved = positions**2 + 4 * positions * fan_in + 5 * tasks * positions * out + fan_in * out
+    return products + MULTIPLY_ADDS_PER_NUMBER * moved
+
+
+def cost_by_weights(positions: int, fan_in: int, out: int, tasks: int) -> int:
+    """Multiply-adds: a weight gradient a task, their inner products, and their weighted sum."""
+    products = tasks * positions * fan_in * out + (tasks**2 + tasks) * fan_in * out
+    moved = tasks * positions * (fan_in + out) + 5 * tasks * fan_in * out
+    return products + MULTIPLY_ADDS_PER_NUMBER * moved

@@ -1,0 +1,241 @@
+"""The tasks' gradients from one backward pass, where every task has rows of its own and rows do not mix.
+
+Then the gradient of the losses' sum with respect to a layer's output holds each task's in its rows, and what a task
+gives a parameter is found in them: one backward pass over activations instead of T over the network. Exact in one
+process and one micro-batch, as in `app.balancing.layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+
+from app.balancing.graph import Graph, Product, Reader, products
+from app.balancing.layers import MULTIPLY_ADDS_PER_NUMBER
+
+
+class RowGramians:
+    """What `Jacobian` is, for tasks with rows of their own, from one backward pass over the sum of their losses.
+
+    Args:
+        parameters: The shared parameters.
+        tasks: T'.
+
+    Attributes:
+        inputs: What the sum of the losses is to be differentiated by, once `begin` was called.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
+        self.parameters, self.tasks = parameters, tasks
+        self.inputs: list[GradientEdge] = []
+        self._signature = 0
+        self._apart = False
+
+    def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
+        """Whether these are its parameters and this its number of tasks."""
+        same = len(parameters) == len(self.parameters)
+        return same and all(map(lambda a, b: a is b, parameters, self.parameters)) and tasks == self.tasks
+
+    def begin(self, losses: Sequence[Tensor], rows: Sequence[Tensor], batch: int) -> bool:
+        """Find the layers of a step in the graph of its tasks' losses, before any backward pass.
+
+        Args:
+            losses: [T'] losses.
+            rows: The rows of each of these tasks in the shared activations, whose first dimension is the batch.
+            batch: Number of rows of the batch.
+
+        Returns:
+            Whether one pass is enough: the tasks' rows are disjoint, each parameter is read by a layer that is known,
+            and rows do not mix. The last is also tried by a backward pass of the first loss, until that has moved
+            every layer of this kind of graph.
+        """
+        self.graph, self.rows, self.batch = Graph(losses), rows, batch
+        everyone = torch.cat(list(rows))
+        if self.graph.mixes_rows or len(everyone) != len(set(everyone.tolist())):
+            return False
+        found = _parts(self.graph, self.parameters)
+        if found is None:
+            return False
+        self.layers, self.others = found
+        self.inputs = [*(layer.edge for layer in self.layers), *(other.edge for other in self.others)]
+        if self.graph.signature == self._signature:
+            return self._apart
+        self._apart, everywhere = self._rows_are_apart(losses[0])
+        if everywhere:
+            self._signature = self.graph.signature
+        return self._apart
+
+    def take(self, gradients: Sequence[Tensor]) -> None:
+        """Keep the gradients of the sum of the losses, one for each of `inputs`."""
+        count = len(self.layers)
+        self.outputs = gradients[:count]
+        self.by_weights: list[tuple[nn.Parameter, Tensor]] = []  # a parameter, and its gradients [T', n]
+        for layer, gradient in zip(self.layers, self.outputs, strict=True):
+            if not is_cheaper_by_rows(layer, self.tasks):
+                self.by_weights += zip(layer.parameters, self._gradients(layer, gradient), strict=True)
+        for other, gradient in zip(self.others, gradients[count:], strict=True):
+            for parameter, part in other.gradients(gradient):
+                self.by_weights.append((parameter, self._sums(part, parameter)))
+
+    def gramian(self) -> Tensor:
+        """[T', T'] J Jᵀ, in float64 on the CPU."""
+        gramian = torch.zeros(self.tasks, self.tasks, dtype=torch.float64)
+        for _, gradients in self.by_weights:
+            gramian += (gradients @ gradients.T).to("cpu", torch.float64)
+        for layer, gradient in self._by_rows():
+            rows = layer.output_rows(gradient)
+            pairs = layer.kernel().mul_(rows @ rows.T)
+            chosen = self._indicator(len(rows), rows)
+            gramian += (chosen @ pairs @ chosen.T).to("cpu", torch.float64)
+        return gramian
+
+    def combine(self, weights: Tensor) -> None:
+        """Write Jᵀ weights [T'] into the parameters' `.grad`; what no task has reached keeps None."""
+        for parameter, gradients in self.by_weights:
+            parameter.grad = (weights.to(gradients) @ gradients).view_as(parameter)
+        for layer, gradient in self._by_rows():
+            rows = layer.output_rows(gradient)
+            layer.write(rows * (weights.to(rows) @ self._indicator(len(rows), rows))[:, None])
+
+    def _by_rows(self) -> list[tuple[Product, Tensor]]:
+        pairs = zip(self.layers, self.outputs, strict=True)
+        return [(layer, gradient) for layer, gradient in pairs if is_cheaper_by_rows(layer, self.tasks)]
+
+    def clear(self) -> None:
+        """Let go of the step."""
+        self.inputs, self.layers, self.others, self.outputs, self.by_weights = [], [], [], [], []
+
+    def _rows_are_apart(self, loss: Tensor) -> tuple[bool, bool]:
+        """Whether the loss of the first task moves its rows alone, and whether it moves every layer."""
+        gradients = torch.autograd.grad(loss, self.inputs, retain_graph=True, allow_unused=True)
+        outside = torch.ones(self.batch, dtype=torch.bool, device=loss.device)
+        outside[self.rows[0]] = False
+        moved = []
+        for number, gradient in enumerate(gradients):
+            if gradient is None:
+                return False, True
+            if self._is_by_task(gradient):
+                others = gradient[1:]
+            elif len(gradient) == self.batch or (number < len(self.layers) and len(gradient) % self.batch == 0):
+                others = gradient.reshape(self.batch, -1)[outside]
+            else:
+                return False, True
+            if others.count_nonzero():
+                return False, True
+            moved.append(bool(gradient.count_nonzero()))
+        return any(moved), all(moved)
+
+    def _is_by_task(self, gradient: Tensor) -> bool:
+        """Whether a gradient [T', ...] is of a parameter that was laid out a row a task, as by `HardSharing`."""
+        return len(gradient) == self.tasks != self.batch
+
+    def _indicator(self, count: int, like: Tensor) -> Tensor:
+        """[T', count] one where a row × position is the task's."""
+        chosen = like.new_zeros(self.tasks, self.batch)
+        for task, rows in enumerate(self.rows):
+            chosen[task, rows] = 1
+        return chosen.repeat_interleave(count // self.batch, dim=1)
+
+    def _gradients(self, layer: Product, gradient: Tensor) -> list[Tensor]:
+        """Of each of the layer's parameters the tasks' gradients [T', n]."""
+        by_task = []
+        for rows in self.rows:
+            inputs, outputs = (_rows_of(x, rows, self.batch) for x in (layer.inputs, gradient))
+            by_task.append([part.flatten() for part in layer.gradients(inputs, outputs)])
+        return [torch.stack(parts) for parts in zip(*by_task, strict=True)]
+
+    def _sums(self, gradient: Tensor, parameter: nn.Parameter) -> Tensor:
+        """[T', n] of the gradients that rows, or already tasks, give a parameter."""
+        if not self._is_by_task(gradient):
+            sums = self._indicator(self.batch, gradient) @ gradient.flatten(1)
+            gradient = sums.view(self.tasks, *gradient.shape[1:])
+        return torch.stack([part[None].sum_to_size(parameter.shape).flatten() for part in gradient])
+
+
+def _rows_of(x: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """Some rows of the batch in x, whose first dimension is the batch times positions."""
+    by_row = x.view(batch, -1, *x.shape[1:])
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    chosen = by_row[first:last] if last - first == len(rows) else by_row[rows]
+    return chosen.flatten(0, 1)
+
+
+@dataclass
+class Other:
+    """Reads one or two parameters otherwise than a product does: a norm, or a term added to every row.
+
+    Attributes:
+        edge: Where the gradient of its output is found.
+        gradients: From that gradient each parameter's, row by row [B, ...].
+    """
+
+    edge: GradientEdge
+    gradients: Callable[[Tensor], list[tuple[nn.Parameter, Tensor]]]
+
+
+def _parts(graph: Graph, parameters: Sequence[nn.Parameter]) -> tuple[list[Product], list[Other]] | None:
+    """The layers that read the parameters, if every parameter that is reached is read by one that is known."""
+    layers = products(graph, parameters)
+    covered = {id(parameter) for layer in layers for parameter in layer.parameters}
+    by_node: dict[Any, dict[int, nn.Parameter]] = {}
+    for parameter in parameters:
+        if id(parameter) in covered or not graph.reads(parameter):
+            continue
+        reader = graph.only_reader(parameter)
+        if reader is None or not _is_known(reader):
+            return None
+        by_node.setdefault(reader[0], {})[reader[1]] = parameter
+    return layers, [Other(GradientEdge(node, 0), _gradients_of(node, read)) for node, read in by_node.items()]
+
+
+def _is_known(reader: Reader) -> bool:
+    node, place, transposed = reader
+    if transposed:
+        return False
+    match node.name():
+        case "NativeGroupNormBackward0" | "NativeLayerNormBackward0" | "ExpandBackward0":
+            return True
+        case "NativeBatchNormBackward0":
+            return not node._saved_training
+        case "AddBackward0":
+            return place == 0 or node._saved_alpha == 1
+    return False
+
+
+def _gradients_of(node: Any, read: dict[int, nn.Parameter]) -> Callable[[Tensor], list[tuple[nn.Parameter, Tensor]]]:
+    """How a gradient [B, ...] of the operation's output gives those of the parameters that it reads, row by row."""
+    name = node.name()
+    if name in ("ExpandBackward0", "AddBackward0"):
+        return lambda gradient: [(parameter, gradient) for parameter in read.values()]
+    x = node._saved_input.detach()
+    if name == "NativeLayerNormBackward0":
+        mean, scale = node._saved_result1, node._saved_result2
+    elif name == "NativeGroupNormBackward0":
+        each = x.shape[1] // node._saved_group
+        mean, scale = (value.repeat_interleave(each, dim=1) for value in (node._saved_result1, node._saved_result2))
+    else:
+        mean, scale = node._saved_running_mean, (node._saved_running_var + node._saved_eps).rsqrt()
+
+    def gradients(gradient: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+        products = gradient * x
+        if name != "NativeLayerNormBackward0":  # by channel
+            products, gradient = (value.reshape(*x.shape[:2], -1).sum(2) for value in (products, gradient))
+        parts = {1: (products - mean * gradient) * scale, 2: gradient}
+        return [(parameter, parts[place]) for place, parameter in read.items()]
+
+    return gradients
+
+
+def is_cheaper_by_rows(layer: Product, tasks: int) -> bool:
+    """Whether a layer's Gramian costs less from rows than from a weight gradient a task, each from its own rows."""
+    positions, fan_in, out = layer.positions, layer.fan_in, len(layer.weight)
+    by_rows = positions**2 * (fan_in + out) + positions * fan_in * out
+    by_rows += MULTIPLY_ADDS_PER_NUMBER * (3 * positions**2 + 4 * positions * fan_in + fan_in * out)
+    by_weights = positions * fan_in * out + (tasks**2 + tasks) * fan_in * out
+    by_weights += MULTIPLY_ADDS_PER_NUMBER * (positions * (fan_in + out) + 4 * tasks * fan_in * out)
+    return by_rows < by_weights
