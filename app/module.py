@@ -181,13 +181,20 @@ class MultiTaskModule(LightningModule):
         self.balancing.backward(
             {i: losses[name] for i, name in enumerate(self.tasks) if name in losses},
             scale * self.trainer.accumulate_grad_batches,
-            MicroBatch(step, self.trainer.accumulate_grad_batches, of_step),
+            self._micro_batch(batch, step, of_step),
             self._trained(),
         )
         if last and self.balancing.shows:
             self.stages["train"].balance.update(self.balancing.balance)
         if last and several:
             average_running_statistics(self)
+
+    def _micro_batch(self, batch: MultiTaskBatch, step: Step, losses: Tensor | None) -> MicroBatch:
+        """Where a batch stands in a step, and which rows of the shared activations are each task's."""
+        rows = self.sharing.rows_in_trunk(batch.rows)
+        size = len(batch.ids) if rows is batch.rows else sum(map(len, rows.values()))
+        by_number = {i: rows[name] for i, name in enumerate(self.tasks) if name in rows}
+        return MicroBatch(step, self.trainer.accumulate_grad_batches, losses, by_number, size)
 
     def _task_weights(self) -> Tensor:
         """The configured factors of the tasks' losses, [T]."""

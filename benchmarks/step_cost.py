@@ -128,7 +128,6 @@ class Bench:
             for parameter, gradient in zip(own, gradients[len(found.inputs) :], strict=True):
                 parameter.grad = gradient
             del gradients, gradient  # they are as large as the network
-        found.complete()
         found.gramian()
         found.combine(self.weights)
         found.clear()
@@ -148,7 +147,8 @@ class Bench:
         """As `MultiTaskModule.backward` calls it."""
         losses = self.losses()
         step = Step(self.number, 0, torch.arange(len(losses)))
-        micro_batch = MicroBatch(step, 1, torch.stack(losses).detach())
+        rows = dict(enumerate(self.sharing.rows_in_trunk(self.rows).values()))
+        micro_batch = MicroBatch(step, 1, torch.stack(losses).detach(), rows, len(self.inputs))
         update.backward(dict(enumerate(losses)), torch.ones(()), micro_batch, self.parameters)
         self.number += 1
 

@@ -8,25 +8,29 @@ The update of an optimizer step, over all its micro-batches and ranks, is
 with `scale_heads` also w_t on a task's own parameters. Where a and w are known beforehand, one pass over the weighted
 sum is the whole cost. Else there are three ways, for T tasks, P shared parameters and Z shared features of a batch:
 
-    level         passes                                 numbers held             numbers all-reduced
-    parameters    T over the network                     T·P                      T·P
-    parameters    T over its activations alone, with     T × (the parameters of   none: one process and one micro-batch
-                  Gramians layer by layer                some layers + the
-                                                         outputs of the others)
-    features      T over the heads, 1 over the trunk     T·Z                      T² + P
+    level         passes                                 numbers held                    numbers all-reduced
+    parameters    T over the network (`jacobian`)        T·P                             T·P
+    parameters    T over its activations where that      T × (some layers' parameters    none
+                  is cheaper (`layers`)                  + the others' outputs)
+    parameters    1 over its activations (`rows`)        T × (some layers' parameters)   none
+                                                         + the others' outputs
+    features      T over the heads, 1 over the trunk     T·Z                             T² + P
 
-The second is taken by itself where it can be and is cheaper. All hold P numbers of gradients beside, and all-reduce a
-number a parameter tensor, the tasks' losses (T) and weights (T), and the tasks' own gradients. An all-reduce of n
-numbers over N ranks moves 2·n·(N−1)/N of them out of each rank and as many in, 4 bytes each (8 in float64). Where the
-weights are held (`every` above one), a step costs and moves what a plain sum does.
+The second and third are for one process and one micro-batch, the third for tasks whose rows are apart; they are taken
+by themselves where they can be (`ways`). All hold P numbers of gradients beside, and all-reduce a number a parameter
+tensor, the tasks' losses (T) and weights (T), and the tasks' own gradients. An all-reduce of n numbers over N ranks
+moves 2·n·(N−1)/N of them out of each rank and as many in, 4 bytes each (8 in float64). Where the weights are held
+(`every` above one), a step costs and moves what a plain sum does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -54,7 +58,7 @@ class Cut:
 
 
 def each_task(
-    losses: Mapping[int, Tensor], inputs: Sequence[Tensor], own: Sequence[Sequence[nn.Parameter]]
+    losses: Mapping[int, Tensor], inputs: Sequence[Tensor | GradientEdge], own: Sequence[Sequence[nn.Parameter]]
 ) -> Iterable[tuple[int, Gradients]]:
     """Task by task, the gradients of its loss with respect to `inputs`; its own parameters' are added to their `.grad`.
 
@@ -62,9 +66,19 @@ def each_task(
     """
     for task, loss in losses.items():
         keep = task != next(reversed(losses))
-        found = torch.autograd.grad(loss, [*inputs, *own[task]], retain_graph=keep, allow_unused=True)
+        found = gradients_of(loss, [*inputs, *own[task]], keep)
         accumulate(own[task], found[len(inputs) :])
         yield task, found[: len(inputs)]
+
+
+def all_tasks(
+    losses: Mapping[int, Tensor], inputs: Sequence[Tensor | GradientEdge], own: Sequence[nn.Parameter]
+) -> Gradients:
+    """The gradients of the sum of the losses with respect to `inputs`; all tasks' own are added to their `.grad`."""
+    total = torch.stack(list(losses.values())).sum()
+    found = gradients_of(total, [*inputs, *own])
+    accumulate(own, found[len(inputs) :])
+    return found[: len(inputs)]
 
 
 def weighted_sum(losses: Mapping[int, Tensor], weights: Mapping[int, Tensor]) -> Tensor:
@@ -77,9 +91,10 @@ def backward(loss: Tensor) -> None:
     torch.autograd.backward(loss)
 
 
-def gradients_of(loss: Tensor, inputs: Sequence[Tensor], keep: bool = False) -> Gradients:
+def gradients_of(loss: Tensor, inputs: Sequence[Tensor | GradientEdge], keep: bool = False) -> Gradients:
     """The gradients of a loss with respect to `inputs`, whose graph is freed unless it is to be kept."""
-    return torch.autograd.grad(loss, list(inputs), retain_graph=keep, allow_unused=True) if inputs else ()
+    several: Any = list(inputs)  # torch says that they are of one kind, but takes both
+    return torch.autograd.grad(loss, several, retain_graph=keep, allow_unused=True) if inputs else ()
 
 
 def accumulate(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:

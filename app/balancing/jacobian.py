@@ -10,6 +10,8 @@ from torch import Tensor
 
 from app.synchronization import reached_anywhere
 
+CHUNK = 2**18
+
 
 class Jacobian:
     """J [T', P]: the gradients of T' losses with respect to tensors of P numbers together, in 32 bits or more.
@@ -49,28 +51,37 @@ class Jacobian:
                 part.zero_()
         self.taken[task] = True
 
-    def complete(self) -> None:
-        """Let the rows that were not taken be zero."""
-        for row, taken in zip(self.rows, self.taken, strict=True):
-            if not taken:
-                row.zero_()
-
     def sum_over_ranks(self) -> None:
-        """Add up the complete rows of all ranks; moves T'·P numbers. Collective."""
-        if dist.is_initialized() and self.inputs:
+        """Add up the rows of all ranks; moves T'·P numbers. Collective."""
+        self._complete()
+        if self.inputs:
             self.reached = reached_anywhere(self.reached, self.rows.device)
             dist.all_reduce(self.rows)
 
     def gramian(self) -> Tensor:
         """J Jᵀ [T', T'], in float64 on the CPU."""
-        return (self.rows @ self.rows.T).to("cpu", torch.float64)
+        self._complete()
+        parts = [part @ part.T for part in self.rows.split_with_sizes(_chunks(self.rows.shape[1]), dim=1)]
+        return torch.stack([part.double() for part in parts]).sum(0).cpu()
 
     def combine(self, weights: Tensor) -> None:
         """Write Jᵀ weights, of weights [T'], into the inputs' `.grad`."""
         self.write(weights.to(self.rows) @ self.rows)
+
+    def _complete(self) -> None:
+        """Let the rows that were not taken be zero."""
+        for task, taken in enumerate(self.taken):
+            if not taken:
+                self.rows[task].zero_()
+                self.taken[task] = True
 
     def write(self, vector: Tensor) -> None:
         """Write a vector [P] into the inputs' `.grad`; what no task has reached keeps None."""
         for x, part, reached in zip(self.inputs, vector.split_with_sizes(self.sizes), self.reached, strict=True):
             if reached:
                 x.grad = part.view_as(x).to(x.dtype)
+
+
+def _chunks(count: int) -> list[int]:
+    """Sizes that sum to `count`: products over millions of numbers in 32 bits lose digits that their parts keep."""
+    return [min(CHUNK, count - start) for start in range(0, max(count, 1), CHUNK)]

@@ -60,10 +60,6 @@ class LayerGramians:
             if gradient is not None:
                 outputs[task] = layer.output_rows(gradient)
 
-    def complete(self) -> None:
-        """Nothing is left to be summed: there are no other ranks."""
-        self.rest.complete()
-
     def gramian(self) -> Tensor:
         """[T', T'] J Jᵀ, in float64 on the CPU."""
         gramian = self.rest.gramian()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from app.balancing.gradients import Gradients, gradients_of
 from app.balancing.graph import Graph, Product, Reader, products
 from app.balancing.layers import MULTIPLY_ADDS_PER_NUMBER
 
@@ -33,6 +34,10 @@ class RowGramians:
     def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
         self.parameters, self.tasks = parameters, tasks
         self.inputs: list[GradientEdge] = []
+        self.layers: list[Product] = []
+        self.others: list[Other] = []
+        self.outputs: list[Tensor] = []
+        self.by_weights: list[tuple[nn.Parameter, Tensor]] = []  # a parameter, and its gradients [T', n]
         self._signature = 0
         self._apart = False
 
@@ -54,31 +59,28 @@ class RowGramians:
             and rows do not mix. The last is also tried by a backward pass of the first loss, until that has moved
             every layer of this kind of graph.
         """
-        self.graph, self.rows, self.batch = Graph(losses), rows, batch
         everyone = torch.cat(list(rows))
-        if self.graph.mixes_rows or len(everyone) != len(set(everyone.tolist())):
+        if len(everyone) > batch or len(everyone) != len(torch.unique(everyone)):
             return False
-        found = _parts(self.graph, self.parameters)
+        self.rows, self.batch, graph = rows, batch, Graph(losses)
+        found = None if graph.mixes_rows else _parts(graph, self.parameters)
         if found is None:
             return False
         self.layers, self.others = found
         self.inputs = [*(layer.edge for layer in self.layers), *(other.edge for other in self.others)]
-        if self.graph.signature == self._signature:
-            return self._apart
-        self._apart, everywhere = self._rows_are_apart(losses[0])
-        if everywhere:
-            self._signature = self.graph.signature
+        if graph.signature != self._signature:
+            self._apart, everywhere = self._rows_are_apart(losses[0])
+            self._signature = graph.signature if everywhere else 0
         return self._apart
 
-    def take(self, gradients: Sequence[Tensor]) -> None:
+    def take(self, gradients: Gradients) -> None:
         """Keep the gradients of the sum of the losses, one for each of `inputs`."""
-        count = len(self.layers)
-        self.outputs = gradients[:count]
-        self.by_weights: list[tuple[nn.Parameter, Tensor]] = []  # a parameter, and its gradients [T', n]
+        count, found = len(self.layers), [gradient for gradient in gradients if gradient is not None]
+        self.outputs = found[:count]
         for layer, gradient in zip(self.layers, self.outputs, strict=True):
             if not is_cheaper_by_rows(layer, self.tasks):
                 self.by_weights += zip(layer.parameters, self._gradients(layer, gradient), strict=True)
-        for other, gradient in zip(self.others, gradients[count:], strict=True):
+        for other, gradient in zip(self.others, found[count:], strict=True):
             for parameter, part in other.gradients(gradient):
                 self.by_weights.append((parameter, self._sums(part, parameter)))
 
@@ -112,7 +114,7 @@ class RowGramians:
 
     def _rows_are_apart(self, loss: Tensor) -> tuple[bool, bool]:
         """Whether the loss of the first task moves its rows alone, and whether it moves every layer."""
-        gradients = torch.autograd.grad(loss, self.inputs, retain_graph=True, allow_unused=True)
+        gradients = gradients_of(loss, self.inputs, keep=True)
         outside = torch.ones(self.batch, dtype=torch.bool, device=loss.device)
         outside[self.rows[0]] = False
         moved = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -17,11 +18,14 @@ class MicroBatch:
         step: The step.
         of: Number of micro-batches of a step.
         losses: In the step's last one: [T'] the step's losses, over all ranks and micro-batches. Else None.
+        rows: Task → its rows of the shared activations, if that is known; of `size` rows in all.
     """
 
     step: Step
     of: int
     losses: Tensor | None
+    rows: Mapping[int, Tensor] = field(default_factory=dict)
+    size: int = 0
 
 
 @dataclass

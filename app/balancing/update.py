@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -18,6 +18,7 @@ from app.balancing.gradients import Cut, accumulate, backward, derivatives, each
 from app.balancing.jacobian import Jacobian
 from app.balancing.step import Balance, MicroBatch, Parameters
 from app.balancing.torchjd_weighting import from_torchjd, restricted
+from app.balancing.ways import TaskGradients
 from app.synchronization import sum_gradients
 
 
@@ -55,7 +56,7 @@ class Update(nn.Module):
         self.balance = Balance(torch.empty(0, dtype=torch.long), None)
         self._observed: Step | None = None
         self._told = False
-        self._rows: Jacobian | None = None
+        self._gradients = TaskGradients()
         self._norms: Jacobian | None = None
 
     def backward(
@@ -78,7 +79,7 @@ class Update(nn.Module):
         scalars = self._scalar_weights(micro_batch, scale) if known or last else None
         due = self._weighs(parameters) and self._due(step)
         if not known or (due and self.cut is None):
-            self._take_rows(losses, step, parameters)
+            self._gradients.take(losses, micro_batch, parameters, as_rows=isinstance(self.method, Aggregator))
             if last:
                 assert scalars is not None
                 self._write_rows(scalars, scale, step, parameters)
@@ -145,33 +146,27 @@ class Update(nn.Module):
 
     # Where the tasks' gradients are wanted one by one
 
-    def _take_rows(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
-        """Add a micro-batch's gradients to the rows of the Jacobian and to the tasks' own parameters."""
-        if self._rows is None or not self._rows.is_for(parameters.shared, len(step.present)):
-            self._rows = Jacobian(parameters.shared, len(step.present))
-        _take(self._rows, losses, step, parameters.own)
-
     def _write_rows(self, scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters) -> None:
         """Write the combined rows into the shared parameters' `.grad`, and sum the tasks' own over the ranks."""
-        rows = self._rows
-        assert rows is not None
-        rows.complete()
-        rows.sum_over_ranks()
-        gramian = _rescaled(rows.gramian(), scalars / scale)
+        gramian = _rescaled(self._gradients.gramian(), scalars / scale)
         weighs = self._weighs(parameters)
         if isinstance(self.method, Aggregator) and weighs and gramian.isfinite().all():
-            alive = gramian.diagonal() > 0
-            with self._seeded(step), restricted(self.method, step.present[alive], rows.rows):
-                rows.write(self.method(scalars[alive, None] * rows.rows[alive]))
+            self._aggregate(self.method, gramian, scalars, step)
             self.balance, weights = Balance(step.present, None, gramian), torch.ones_like(scalars)
         else:
             weights = self._weights(gramian, step, scalars) if weighs else torch.ones_like(scalars)
-            rows.combine(scalars * weights)
+            self._gradients.combine(scalars * weights)
             self.balance = Balance(step.present, scalars * weights, gramian)
-        rows.clear()
+        self._gradients.clear()
         self._scale_own(scalars, weights, step, parameters)
         if dist.is_initialized():
             sum_gradients(parameters.all_own())
+
+    def _aggregate(self, method: Aggregator, gramian: Tensor, scalars: Tensor, step: Step) -> None:
+        """Write what an aggregator makes of the rows that are not zero."""
+        jacobian, alive = self._gradients.jacobian, gramian.diagonal() > 0
+        with self._seeded(step), restricted(method, step.present[alive], jacobian.rows):
+            jacobian.write(method(scalars[alive, None] * jacobian.rows[alive]))
 
     def _backward_features(
         self, losses: Mapping[int, Tensor], scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters
@@ -179,8 +174,9 @@ class Update(nn.Module):
         """Weigh by the gradients of the shared features, whose rows are never those of another rank."""
         assert self.cut is not None
         rows = Jacobian(self.cut.leaves, len(step.present))
-        _take(rows, losses, step, parameters.own)
-        rows.complete()
+        present = step.present.tolist()
+        for task, gradients in each_task(losses, rows.inputs, parameters.own):
+            rows.take(present.index(task), gradients)
         gramian = rows.gramian()
         if dist.is_initialized():
             gramian = _sum_over_ranks(gramian, scale.device)
@@ -239,17 +235,17 @@ class Update(nn.Module):
         layer = [next(p for p in reversed(parameters.shared) if p.ndim > 1)]
         if self._norms is None or not self._norms.is_for(layer, len(step.present)):
             self._norms = Jacobian(layer, len(step.present))
-        position = {task: i for i, task in enumerate(step.present.tolist())}
+        present = step.present.tolist()
         for task, loss in losses.items():
-            self._norms.take(position[task], gradients_of(loss, layer, keep=True))
+            self._norms.take(present.index(task), gradients_of(loss, layer, keep=True))
 
     def _gradient_norms(self, scale: Tensor) -> Tensor | None:
         """[T'] norms of the gradients of the last shared layer over the step, if they were taken."""
         if self._norms is None:
             return None
-        self._norms.complete()
-        self._norms.sum_over_ranks()
-        norms: Tensor = torch.linalg.vector_norm(self._norms.rows, dim=1) / scale
+        if dist.is_initialized():
+            self._norms.sum_over_ranks()
+        norms = self._norms.gramian().diagonal().sqrt().to(scale) / scale
         self._norms.clear()
         return norms
 
@@ -272,13 +268,6 @@ def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scal
     if isinstance(method, Weighting):
         method.start(tasks)
     return scalarizer, method
-
-
-def _take(rows: Jacobian, losses: Mapping[int, Tensor], step: Step, own: Sequence[Sequence[nn.Parameter]]) -> None:
-    """Take the row of each of `losses`; the tasks' own gradients are added to their `.grad`."""
-    position = {task: i for i, task in enumerate(step.present.tolist())}
-    for task, gradients in each_task(losses, rows.inputs, own):
-        rows.take(position[task], gradients)
 
 
 def _sum_over_ranks(gramian: Tensor, device: torch.device) -> Tensor:

@@ -38,6 +38,10 @@ class Sharing(nn.Module, ABC):
             Task of `rows` → features [B_t, ...].
         """
 
+    def rows_in_trunk(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → the rows of the shared activations that are its own, [B_t]; here they are laid out as the batch is."""
+        return rows
+
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters that the losses of several tasks reach."""

@@ -118,7 +118,6 @@ def take(found: Jacobian | LayerGramians, each: Sequence[Tensor]) -> None:
     for task, loss in enumerate(each):
         gradients = torch.autograd.grad(loss, found.inputs, retain_graph=True, allow_unused=True)
         found.take(task, gradients)
-    found.complete()
 
 
 def reference(net: nn.Module, each: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:

@@ -1,0 +1,104 @@
+"""The tasks' gradients of the shared parameters, each step in the cheapest exact way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from app.balancing.gradients import all_tasks, each_task
+from app.balancing.jacobian import Jacobian
+from app.balancing.layers import LayerGramians
+from app.balancing.rows import RowGramians
+from app.balancing.step import MicroBatch, Parameters
+
+Way = Jacobian | LayerGramians | RowGramians
+
+
+class TaskGradients:
+    """Takes gradients over the micro-batches of a step, and gives their Gramian and their weighted sum.
+
+    The Jacobian always does. One process with one micro-batch needs one pass over activations where the tasks' rows are
+    apart, and Gramians layer by layer elsewhere: those of a sum over ranks or micro-batches would need every pair.
+    """
+
+    def __init__(self) -> None:
+        self._jacobian: Jacobian | None = None
+        self._layers: LayerGramians | None = None
+        self._one_pass: RowGramians | None = None
+        self._taken: Way | None = None
+
+    def take(
+        self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters, as_rows: bool = False
+    ) -> None:
+        """Add the gradients of a micro-batch's losses; the tasks' own are added to their `.grad`.
+
+        Args:
+            losses: Task → loss.
+            micro_batch: Where it stands.
+            parameters: The shared ones, and each task's own.
+            as_rows: Whether `rows` will be asked for.
+        """
+        present, shared = micro_batch.step.present.tolist(), parameters.shared
+        alone = micro_batch.of == 1 and not dist.is_initialized()
+        if alone and not as_rows and self._take_all(losses, micro_batch, parameters):
+            return
+        way = (
+            self._layers_of(losses, shared, len(present)) if alone and not as_rows else self._rows(shared, len(present))
+        )
+        for task, gradients in each_task(losses, way.inputs, parameters.own):
+            way.take(present.index(task), gradients)
+        self._taken = way
+
+    def _take_all(self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters) -> bool:
+        """Take all tasks' gradients in one pass; whether that is possible."""
+        tasks = len(micro_batch.step.present)
+        if not len(losses) == len(micro_batch.rows) == tasks:
+            return False
+        if self._one_pass is None or not self._one_pass.is_for(parameters.shared, tasks):
+            self._one_pass = RowGramians(parameters.shared, tasks)
+        way, rows = self._one_pass, [micro_batch.rows[task] for task in losses]
+        possible = way.begin(list(losses.values()), rows, micro_batch.size)
+        if possible:
+            way.take(all_tasks(losses, way.inputs, parameters.all_own()))
+            self._taken = way
+        else:
+            way.clear()
+        return possible
+
+    def _layers_of(self, losses: Mapping[int, Tensor], shared: Sequence[nn.Parameter], tasks: int) -> LayerGramians:
+        """The layers of this step's graph."""
+        if self._layers is None or not self._layers.is_for(shared, tasks):
+            self._layers = LayerGramians(shared, tasks)
+        self._layers.begin(list(losses.values()))
+        return self._layers
+
+    def _rows(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
+        """The Jacobian, whose memory is kept from step to step."""
+        if self._jacobian is None or not self._jacobian.is_for(shared, tasks):
+            self._jacobian = Jacobian(shared, tasks)
+        return self._jacobian
+
+    def gramian(self) -> Tensor:
+        """J Jᵀ [T', T'] over all ranks, in float64 on the CPU. Collective."""
+        assert self._taken is not None
+        if dist.is_initialized():
+            self.jacobian.sum_over_ranks()
+        return self._taken.gramian()
+
+    @property
+    def jacobian(self) -> Jacobian:
+        """The rows themselves."""
+        assert isinstance(self._taken, Jacobian)
+        return self._taken
+
+    def combine(self, weights: Tensor) -> None:
+        """Write Jᵀ weights [T'] into the shared parameters' `.grad`; what no task has reached keeps None."""
+        assert self._taken is not None
+        self._taken.combine(weights)
+
+    def clear(self) -> None:
+        """Let go of the step."""
+        assert self._taken is not None
+        self._taken.clear()
