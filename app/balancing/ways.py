@@ -40,13 +40,11 @@ class TaskGradients:
             parameters: The shared ones, and each task's own.
             as_rows: Whether `rows` will be asked for.
         """
-        present, shared = micro_batch.step.present.tolist(), parameters.shared
-        alone = micro_batch.of == 1 and not dist.is_initialized()
-        if alone and not as_rows and self._take_all(losses, micro_batch, parameters):
+        layered = micro_batch.of == 1 and not dist.is_initialized() and not as_rows
+        if layered and self._take_all(losses, micro_batch, parameters):
             return
-        way = (
-            self._layers_of(losses, shared, len(present)) if alone and not as_rows else self._rows(shared, len(present))
-        )
+        present, shared = micro_batch.step.present.tolist(), parameters.shared
+        way = self._layers_of(losses, shared, len(present)) if layered else self._rows(shared, len(present))
         for task, gradients in each_task(losses, way.inputs, parameters.own):
             way.take(present.index(task), gradients)
         self._taken = way
