@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.batch import Inputs, MultiTaskBatch, map_inputs
 from datamodules.reading import Reader
-from datamodules.sampling import Draw
+from datamodules.sampling import Booleans, Draw, Integers
 from datamodules.sources import Split
 
 
@@ -23,13 +26,13 @@ class Part:
         inputs: [B, ...].
         labels: task → [B, ...].
         ids: [B] index of each row in the split of all sources.
-        feeds: [T, B] bool.
+        feeds: [T, B].
     """
 
     inputs: Inputs
     labels: dict[str, Tensor]
-    ids: Tensor
-    feeds: Tensor
+    ids: Integers
+    feeds: Booleans
 
 
 class MultiTaskDataset(Dataset[MultiTaskBatch]):
@@ -44,7 +47,7 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
     def __init__(self, splits: Mapping[str, Split], tasks: list[str], reader: Reader | None = None) -> None:
         self.sources, self.splits = list(splits), list(splits.values())
         self.tasks, self.reader = tasks, reader or Reader()
-        self.ends = torch.tensor([len(split) for split in self.splits]).cumsum(0)
+        self.ends = np.cumsum([len(split) for split in self.splits])
         self.starts = [0, *self.ends.tolist()]
         self.labelled = torch.stack([torch.cat([_labelled(split, task) for split in self.splits]) for task in tasks])
 
@@ -54,7 +57,7 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
 
     def keys(self, ids: Tensor) -> tuple[list[str], list[str]]:
         """The sources of the rows `ids` [B], and what the user calls them there, for the table of predictions."""
-        places = torch.searchsorted(self.ends, ids.cpu(), right=True).tolist()
+        places = np.searchsorted(self.ends, ids.cpu(), side="right").tolist()
         located = list(zip(places, ids.tolist(), strict=True))
         keys = [self.splits[source].key(row - self.starts[source]) for source, row in located]
         return [self.sources[source] for source in places], keys
@@ -67,49 +70,54 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
         """
         parts: list[Part] = []
         skipped: list[str] = []
-        for source, ids, visits, feeds in self._by_source(draw):
-            read = self.reader(self.splits[source], ids - self.starts[source], visits, source)
+        for source, part in self._by_source(draw):
+            here, visits = torch.from_numpy(part.rows - self.starts[source]), torch.from_numpy(part.visits)
+            read = self.reader(self.splits[source], here, visits, source)
             skipped += read.skipped
             if read.inputs is not None:
-                parts.append(Part(read.inputs, read.labels, ids[read.kept], feeds[:, read.kept]))
+                parts.append(Part(read.inputs, read.labels, part.rows[read.kept], part.feeds[:, read.kept]))
+        counts = dict(zip(self.tasks, draw.counts, strict=True))
         if not parts:
             none = torch.empty(0, dtype=torch.int64)
-            return MultiTaskBatch(none, {}, {}, dict(zip(self.tasks, draw.counts, strict=True)), none, skipped)
-        rows = {
-            task: fed.nonzero().squeeze(1)
-            for task, fed in zip(self.tasks, _cat([part.feeds for part in parts], dim=1), strict=True)
-        }
-        present = {task: each for task, each in rows.items() if len(each)}
-        return MultiTaskBatch(
-            inputs=map_inputs(lambda *inputs: _cat(list(inputs)), *(part.inputs for part in parts)),
-            targets={task: self._targets(task, rows, parts) for task, rows in present.items()},
-            rows=present,
-            counts=dict(zip(self.tasks, draw.counts, strict=True)),
-            ids=_cat([part.ids for part in parts]),
-            skipped=skipped,
-        )
+            return MultiTaskBatch(none, {}, {}, counts, none, skipped)
+        ids, feeds = _joined([part.ids for part in parts]), _joined([part.feeds for part in parts])
+        rows: dict[str, Tensor] = {}
+        targets: dict[str, Tensor] = {}
+        for number, task in enumerate(self.tasks):
+            fed = feeds[number].nonzero()[0]
+            if len(fed):
+                rows[task] = torch.from_numpy(fed)
+                targets[task] = _targets(task, number, rows[task], parts)
+        inputs = map_inputs(lambda *inputs: _cat(list(inputs)), *(part.inputs for part in parts))
+        return MultiTaskBatch(inputs, targets, rows, counts, torch.from_numpy(ids), skipped)
 
-    def _targets(self, task: str, rows: Tensor, parts: list[Part]) -> Tensor:
-        """Labels [B_t, ...] of the batch's `rows` [B_t]: of parts that carry the task, one after the other."""
-        if len(parts) == 1:
-            return parts[0].labels[task].index_select(0, rows)
-        fed = self.tasks.index(task)
-        return torch.cat([part.labels[task][part.feeds[fed]] for part in parts if task in part.labels])
-
-    def _by_source(self, draw: Draw) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """The sources that the draw has rows of, and these rows, their visits and what they feed."""
+    def _by_source(self, draw: Draw) -> Iterator[tuple[int, Draw]]:
+        """The sources that the draw has rows of, and its part of each."""
         if len(self.splits) == 1:
-            yield 0, draw.rows, draw.visits, draw.feeds
+            yield 0, draw
             return
-        source_of = torch.searchsorted(self.ends, draw.rows, right=True)
-        for source in sorted(set(source_of.tolist())):
+        source_of = np.searchsorted(self.ends, draw.rows, side="right")
+        for source in np.unique(source_of).tolist():
             mine = source_of == source
-            yield source, draw.rows[mine], draw.visits[mine], draw.feeds[:, mine]
+            yield source, Draw(draw.rows[mine], draw.visits[mine], draw.feeds[:, mine], draw.counts)
+
+
+def _targets(task: str, number: int, rows: Tensor, parts: list[Part]) -> Tensor:
+    """Labels [B_t, ...] of the batch's `rows` [B_t]: of parts that carry the task, one after the other."""
+    if len(parts) == 1:
+        labels = parts[0].labels[task]
+        return labels if rows.shape == parts[0].ids.shape else labels.index_select(0, rows)
+    return torch.cat([part.labels[task][part.feeds[number]] for part in parts if task in part.labels])
 
 
 def _labelled(split: Split, task: str) -> Tensor:
     return split.labelled.get(task, torch.zeros(len(split), dtype=torch.bool))
 
 
-def _cat(tensors: list[Tensor], dim: int = 0) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+def _cat(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays [..., B] as one: of all the rows."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -150,7 +151,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def _eval_loader(self, split: SplitName) -> DataLoader[MultiTaskBatch]:
         labelled = self.datasets[split].labelled
-        rows = torch.arange(labelled.shape[1])
+        rows = np.arange(labelled.shape[1])
         plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, self._ranks)
         return self._loader(split, plan, len(plan))
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
 from torchvision.transforms.v2 import functional
 
 from datamodules.batch import Inputs
+from datamodules.sampling import Integers
 from datamodules.sources import Split, UnreadableRowError
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
@@ -35,7 +36,7 @@ class Rows:
 
     inputs: Inputs | None
     labels: dict[str, Tensor]
-    kept: Tensor | slice
+    kept: Integers | slice
     skipped: list[str]
 
 
@@ -83,10 +84,10 @@ class Reader:
                 samples.append(sample)
                 labels.append(labels_of)
         if not samples:
-            return Rows(None, {}, torch.tensor(kept, dtype=torch.int64), skipped)
-        names = [split.name(row) for row in rows[kept].tolist()]
+            return Rows(None, {}, np.array(kept, dtype=np.int64), skipped)
+        inputs = _stack(samples, lambda place: split.name(int(rows[kept[place]])))
         stacked = {task: torch.stack([each[task] for each in labels]) for task in labels[0]}
-        return Rows(_stack(samples, names), stacked, torch.tensor(kept) if skipped else ALL, skipped)
+        return Rows(inputs, stacked, np.array(kept) if skipped else ALL, skipped)
 
     def _read(self, split: Split, row: int) -> tuple[Any, dict[str, Tensor]]:
         """One row, transformed."""
@@ -99,20 +100,21 @@ class Reader:
             raise ValueError(f"{split.name(row)}: {error}") from error
 
 
-def _stack(samples: list[Any], names: list[str]) -> Inputs:
-    """Samples of one shape as one tensor [B, ...], or as one a modality."""
+def _stack(samples: list[Any], name: Callable[[int], str]) -> Inputs:
+    """Samples of one shape as one tensor [B, ...], or as one a modality; `name` says what the user calls the n-th."""
     if isinstance(samples[0], dict):
-        return {modality: _stack_tensors([sample[modality] for sample in samples], names) for modality in samples[0]}
-    return _stack_tensors(samples, names)
+        return {modality: _stack_tensors([sample[modality] for sample in samples], name) for modality in samples[0]}
+    return _stack_tensors(samples, name)
 
 
-def _stack_tensors(samples: list[Any], names: list[str]) -> Tensor:
+def _stack_tensors(samples: list[Any], name: Callable[[int], str]) -> Tensor:
     tensors = [_tensor(sample) for sample in samples]
-    for tensor, name in zip(tensors, names, strict=True):
-        if tensor.shape != tensors[0].shape:
+    shapes = [tensor.shape for tensor in tensors]
+    for place, shape in enumerate(shapes):
+        if shape != shapes[0]:
             raise ValueError(
-                f"{name}: all inputs must have one shape, {tuple(tensors[0].shape)} as {names[0]}, "
-                f"found {tuple(tensor.shape)}; a `data.transform` can resize them"
+                f"{name(place)}: all inputs must have one shape, {tuple(shapes[0])} as {name(0)}, "
+                f"found {tuple(shape)}; a `data.transform` can resize them"
             )
     stacked: Tensor = default_collate(tensors)  # in a worker, straight into shared memory
     return stacked
@@ -120,8 +122,9 @@ def _stack_tensors(samples: list[Any], names: list[str]) -> Tensor:
 
 def _tensor(sample: Any) -> Tensor:
     """An image (PIL, or uint8 [C, H, W]) in [0, 1], or other numbers as they are, real ones in the default type."""
-    x = functional.to_image(sample) if not isinstance(sample, Tensor | np.ndarray) else torch.as_tensor(sample)
-    x = x.as_subclass(Tensor)
+    if not isinstance(sample, Tensor):
+        sample = torch.as_tensor(sample) if isinstance(sample, np.ndarray) else functional.to_image(sample)
+    x: Tensor = sample.as_subclass(Tensor)
     if x.dtype == torch.uint8:
         return x.to(torch.get_default_dtype()) / 255
     return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
@@ -136,7 +139,10 @@ def _seed(seed: int, source: int, row: int, visit: int) -> None:
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Give the global generators back as they were."""
+    """Give the global generators back as they were; in a loader's worker nobody else draws from them."""
+    if get_worker_info() is not None:
+        yield
+        return
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield

@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Draw:
     """Rows for one forward pass on one process, and what they are for.
+
+    They are arrays, which cost little to cut, and reach a loader's workers by value: each tensor would take a file in
+    shared memory, at the price of decoding an image.
 
     Attributes:
         rows: [B] indices into the split.
@@ -30,9 +33,9 @@ class Draw:
         counts: [T] labelled rows of the whole optimizer step: all ranks, all micro-batches.
     """
 
-    rows: Tensor
-    visits: Tensor
-    feeds: Tensor
+    rows: Integers
+    visits: Integers
+    feeds: Booleans
     counts: list[int]
 
 
@@ -44,7 +47,7 @@ class Plan(ABC):
         """Micro-batches in an epoch."""
 
     @abstractmethod
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, epoch: int, step: int) -> tuple[Integers, Integers, Booleans]:
         """Micro-batch `step` of `epoch` on all ranks: rows [B], their visits [B], and what they feed, bool [T, B]."""
 
 
@@ -114,10 +117,10 @@ class DrawSampler(Sampler[Draw]):
         for first in range(done - done % self.accumulate, self.length, self.accumulate):
             window = range(first, min(first + self.accumulate, self.length))
             draws = [self.plan.draw(epoch, step) for step in window]
-            counts = torch.cat([feeds for *_, feeds in draws], dim=1).sum(dim=1).tolist()
+            counts = sum(feeds.sum(axis=1) for *_, feeds in draws).tolist()
             for step, (rows, visits, feeds) in zip(window, draws, strict=True):
                 if step >= done:
-                    yield Draw(rows[part].contiguous(), visits[part], feeds[:, part], counts)
+                    yield Draw(rows[part], visits[part], feeds[:, part], counts)
 
 
 def positive(key: str, value: int) -> int:

@@ -8,11 +8,10 @@ from math import ceil
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.sampling.base import Integers, Plan, Sampling, positive
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, positive
 from datamodules.sampling.stream import Stream
 from datamodules.sampling.turns import WHOLE, Periods, Quotas, RoundRobin, Turns
 
@@ -218,13 +217,13 @@ class Streams(Plan):
         """Micro-batches in an epoch."""
         return self.steps * self.accumulate
 
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, epoch: int, step: int) -> tuple[Integers, Integers, Booleans]:
         """A micro-batch's part of the rows of its optimizer step."""
         rows, visits, feeds = self.window(epoch * self.used + step // self.accumulate)
         part = slice(step % self.accumulate, None, self.accumulate)
         return rows[part], visits[part], feeds[:, part]
 
-    def _window(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _window(self, step: int) -> tuple[Integers, Integers, Booleans]:
         """Rows, visits and feeds of an optimizer step, task by task; a row drawn for two tasks comes once."""
         sizes = self.base + self.extra * self.turns.at(step)
         starts = self.base * step + self.extra * self.turns.before(step)
@@ -234,6 +233,6 @@ class Streams(Plan):
         visits = np.concatenate([passes for _, passes in taken]) * len(sizes) + task_of
         _, first, row = np.unique(rows, return_index=True, return_inverse=True)
         places = np.sort(first)  # rows in the order of their first appearance
-        feeds = torch.zeros(len(sizes), len(places), dtype=torch.bool)
-        feeds.numpy()[task_of, np.searchsorted(places, first)[row]] = True
-        return torch.from_numpy(rows[places]), torch.from_numpy(visits[places]), feeds
+        feeds = np.zeros((len(sizes), len(places)), dtype=np.bool_)
+        feeds[task_of, np.searchsorted(places, first)[row]] = True
+        return rows[places], visits[places], feeds

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from datamodules.sampling.base import Plan, Sampling, permutation, positive
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, permutation, positive
 
 
 class Shared(Sampling):
@@ -32,10 +32,8 @@ class Shared(Sampling):
         limit: Callable[[int], int] = int,
     ) -> Plan:
         """Pages of a new permutation of the labelled rows every epoch."""
-        rows = labelled.any(dim=0).nonzero().squeeze(1)
-        return Pages(
-            labelled, lambda epoch: rows[torch.from_numpy(permutation(len(rows), seed, epoch))], self.batch_size, ranks
-        )
+        rows = np.flatnonzero(labelled.any(dim=0).numpy())
+        return Pages(labelled, lambda epoch: rows[permutation(len(rows), seed, epoch)], self.batch_size, ranks)
 
 
 class Pages(Plan):
@@ -48,10 +46,10 @@ class Pages(Plan):
         ranks: Number of processes.
     """
 
-    def __init__(self, labelled: Tensor, order: Callable[[int], Tensor], batch_size: int, ranks: int) -> None:
-        self.labelled, self.size = labelled, batch_size * ranks
-        self.order = lru_cache(maxsize=1)(order)
-        rows = len(self.order(0))
+    def __init__(self, labelled: Tensor, order: Callable[[int], Integers], batch_size: int, ranks: int) -> None:
+        self.labelled, self.order, self.size = labelled.numpy(), order, batch_size * ranks
+        self.book = lru_cache(maxsize=1)(self._book)
+        rows = len(order(0))
         short = 0 < rows % self.size < max(ranks, 2)  # BatchNorm learns nothing from a single row
         self.pages = rows // self.size if short and rows > self.size else ceil(rows / self.size)
 
@@ -59,8 +57,14 @@ class Pages(Plan):
         """Pages."""
         return self.pages
 
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, epoch: int, step: int) -> tuple[Integers, Integers, Booleans]:
         """One page, visited for the `epoch`-th time, and the tasks that its rows have a label for."""
         end = None if step == self.pages - 1 else (step + 1) * self.size
-        rows = self.order(epoch)[step * self.size : end]
-        return rows, torch.full_like(rows, epoch), self.labelled[:, rows]
+        page = slice(step * self.size, end)
+        rows, visits, feeds = self.book(epoch)
+        return rows[page], visits[page], feeds[:, page]
+
+    def _book(self, epoch: int) -> tuple[Integers, Integers, Booleans]:
+        """All pages of an epoch."""
+        rows = self.order(epoch)
+        return rows, np.full_like(rows, epoch), self.labelled.take(rows, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class TensorSplit(Split):
     ) -> None:
         rows = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
         super().__init__(rows, labels, labelled, groups)
-        self.inputs = map_inputs(lambda x: x.to(torch.get_default_dtype()) if x.is_floating_point() else x, inputs)
+        self.inputs = map_inputs(_held, inputs)
 
     def __getitem__(self, row: int) -> tuple[Inputs, dict[str, Tensor]]:
         """Input and labels of one row."""
@@ -52,3 +53,9 @@ class TensorSplit(Split):
                 row = self.name(int(bad.nonzero()[0]))
                 raise ValueError(f"{row}: an input must be finite, found NaN or infinity")
         super().check(targets)
+
+
+def _held(x: Tensor) -> Tensor:
+    """A copy, real numbers in the default type; NumPy asks for large pages, where rows at random are found sooner."""
+    x = x.to(torch.get_default_dtype()) if x.is_floating_point() else x
+    return torch.from_numpy(np.array(x.numpy(), order="C"))

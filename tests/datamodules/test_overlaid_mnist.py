@@ -124,7 +124,9 @@ def test_broken_file(tmp_path: Path, name: str, content: bytes, message: str) ->
         OverlaidMNIST(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [gzip.compress(idx(np.zeros(24)))[:-9], idx(np.zeros(24))])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(idx(np.zeros(24)))[:-9], idx(np.zeros(24))], ids=["cut off", "not packed"]
+)
 def test_broken_gzip_file(tmp_path: Path, content: bytes) -> None:
     (write(tmp_path, zipped=True) / f"{LABELS}.gz").write_bytes(content)
     with pytest.raises(ValueError, match=rf"{LABELS}\.gz: must be a whole gzip file, found: ."):

@@ -8,7 +8,7 @@ import torch
 from draws import epoch_of, masks, plan_of, rows_of
 from torch import Tensor
 
-from datamodules.sampling import PerTask
+from datamodules.sampling import Integers, PerTask
 from datamodules.sampling.stream import Stream, spaced
 
 SIZES = {0: slice(0, 10), 1: slice(10, 110), 2: slice(110, 5110)}
@@ -43,14 +43,14 @@ def disjoint(sizes: tuple[int, ...]) -> Tensor:
 def test_ten_thousand_steps_of_unequal_tasks(strategy: str) -> None:
     options, expected = STRATEGIES[strategy]
     plan = plan_of(PerTask(**{"batch_size": ROWS, "epoch_length": 2_500, **options}), disjoint(LARGE), seed=1)
-    streams: list[list[Tensor]] = [[], [], []]
+    streams: list[list[Integers]] = [[], [], []]
     for epoch in range(4):
         for step in range(2_500):
             rows, _, feeds = plan.draw(epoch, step)
             assert len(rows) == len(set(rows.tolist()))  # so that no two ranks hold the same, however it is divided
             for task in range(3):
                 streams[task].append(rows[feeds[task]])
-    drawn = [torch.cat(stream) for stream in streams]
+    drawn = [torch.from_numpy(np.concatenate(stream)) for stream in streams]
     shares = torch.tensor([len(each) for each in drawn]) / sum(len(each) for each in drawn)
     assert shares.tolist() == pytest.approx(expected, rel=0.01)
     for first, size, rows in zip(np.cumsum((0, *LARGE)), LARGE, drawn, strict=False):
@@ -81,14 +81,14 @@ def test_ranks_and_micro_batches_divide_one_large_batch(strategy: str, ranks: in
 
 def test_any_tasks_meet_in_a_step() -> None:
     plan = plan_of(PerTask(2, tasks_per_step=2, epoch_length=128), disjoint((20,) * 5))
-    meetings = Counter(tuple(plan.draw(0, step)[2].any(dim=1).nonzero().flatten().tolist()) for step in range(128))
+    meetings = Counter(tuple(np.flatnonzero(plan.draw(0, step)[2].any(axis=1)).tolist()) for step in range(128))
     assert len(meetings) == 10
     assert max(meetings.values()) < 30  # of 12.8 expected
 
 
 def test_round_robin_takes_the_tasks_in_turn() -> None:
     plan = plan_of(PerTask(2, round_robin=True, tasks_per_step=2, epoch_length=4), disjoint((20,) * 3))
-    turns = [plan.draw(e, s)[2].any(dim=1).nonzero().flatten().tolist() for e in range(2) for s in range(4)]
+    turns = [np.flatnonzero(plan.draw(e, s)[2].any(axis=1)).tolist() for e in range(2) for s in range(4)]
     assert turns == [[0, 1], [0, 2], [1, 2], [0, 1], [0, 2], [1, 2], [0, 1], [0, 2]]
 
 
@@ -126,19 +126,19 @@ def test_rows_drawn_for_two_tasks_come_once() -> None:
     plan = plan_of(PerTask(5, epoch_length=50), OVERLAPPING, ranks=2)
     twice = 0
     for first, second in zip(*epoch_of(plan, 0, ranks=2), strict=True):
-        rows = torch.cat([first.rows, second.rows])
-        feeds = torch.cat([first.feeds, second.feeds], dim=1)
-        assert len(rows.unique()) == len(rows)
-        assert feeds.sum(dim=1).tolist() == first.counts == [10, 10, 10]
+        rows = np.concatenate([first.rows, second.rows])
+        feeds = np.concatenate([first.feeds, second.feeds], axis=1)
+        assert len(np.unique(rows)) == len(rows)
+        assert feeds.sum(axis=1).tolist() == first.counts == [10, 10, 10]
         assert OVERLAPPING[:, rows][feeds].all()
-        twice += int((feeds.sum(dim=0) > 1).sum())
+        twice += int((feeds.sum(axis=0) > 1).sum())
     assert twice > 0
 
 
 def test_a_row_feeds_the_task_it_was_drawn_for() -> None:
     plan = plan_of(PerTask(5, epoch_length=20), OVERLAPPING)
     draws = epoch_of(plan, 0)[0]
-    assert any(not torch.equal(draw.feeds, OVERLAPPING[:, draw.rows]) for draw in draws)
+    assert any(not np.array_equal(draw.feeds, OVERLAPPING[:, draw.rows]) for draw in draws)
 
 
 @pytest.mark.parametrize(("rows", "gap"), [(7, 7), (10, 9), (10, 6), (20, 7), (50, 9), (8, 1), (1, 1)])
@@ -180,7 +180,7 @@ def test_visits_tell_the_passes_and_tasks_of_a_row_apart() -> None:
     seen = Counter()
     for step in range(100):
         rows, visits, feeds = plan.draw(0, step)
-        alone = feeds.sum(dim=0) == 1
+        alone = feeds.sum(axis=0) == 1
         seen.update(zip(rows[alone].tolist(), visits[alone].tolist(), strict=True))
     assert set(seen.values()) == {1}
 
@@ -192,8 +192,8 @@ def test_per_task_draws_every_task_alike_whatever_its_size(ranks: int) -> None:
         for draws in epoch_of(plan, epoch, ranks):
             assert len(draws) == 7
             for draw in draws:
-                assert draw.feeds.sum(dim=1).tolist() == [5, 5, 5]
-                assert draw.feeds.sum(dim=0).tolist() == [1] * 15  # a row feeds the task it was drawn for
+                assert draw.feeds.sum(axis=1).tolist() == [5, 5, 5]
+                assert draw.feeds.sum(axis=0).tolist() == [1] * 15  # a row feeds the task it was drawn for
                 assert UNEQUAL[:, draw.rows][draw.feeds].all()
                 assert draw.counts == [5 * ranks] * 3
 

@@ -123,7 +123,7 @@ def test_batch_without_a_readable_row_is_empty(split: ImageSplit) -> None:
     for row in range(8):
         truncate(split, row)
     dataset = MultiTaskDataset({"jpegs": split}, ["number"], Reader(skip=True))
-    batch = dataset[Draw(ROWS, ONCE, torch.ones(1, 8, dtype=torch.bool), [8])]
+    batch = dataset[Draw(ROWS.numpy(), ONCE.numpy(), np.ones((1, 8), dtype=np.bool_), [8])]
     assert (len(batch.ids), len(batch.inputs), batch.rows, batch.counts) == (0, 0, {}, {"number": 8})
     assert len(batch.skipped) == 8
 

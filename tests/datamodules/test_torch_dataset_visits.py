@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from datamodules.dataset import MultiTaskDataset
 from datamodules.reading import Reader
-from datamodules.sampling import Draw
+from datamodules.sampling import Booleans, Draw
 from datamodules.sources import TorchDataset
 from datamodules.targets import Target
 from datamodules.transforms import TorchvisionTransforms
@@ -88,7 +88,7 @@ def test_masks_move_with_their_images() -> None:
     split = TorchDataset(data, targets, val=data, test=data).split("train")
     moves = [v2.RandomHorizontalFlip(1.0), v2.CenterCrop([2, 2])]
     reader = Reader(TorchvisionTransforms(moves, []).of("train", None))
-    everything = Draw(torch.arange(2), torch.zeros(2, dtype=torch.int64), split_feeds(split), [1, 2])
+    everything = Draw(np.arange(2), np.zeros(2, dtype=np.int64), split_feeds(split), [1, 2])
     batch = MultiTaskDataset({"own": split}, list(targets), reader)[everything]
     assert batch.inputs[0].mul(3).round().tolist() == [[[2, 1]] * 2]
     assert batch.targets["outline"].tolist() == [[[1, 0]] * 2]
@@ -96,5 +96,5 @@ def test_masks_move_with_their_images() -> None:
     assert batch.targets["kind"].tolist() == [2, 1]
 
 
-def split_feeds(split: Any) -> Tensor:
-    return torch.stack(list(split.labelled.values()))
+def split_feeds(split: Any) -> Booleans:
+    return torch.stack(list(split.labelled.values())).numpy()
