@@ -40,12 +40,12 @@ class BalanceMetrics(Metric):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, balance: Balance) -> None:
-        """Add a step."""
+        """Add a step, unless it overflowed and is skipped."""
         present = balance.present
-        if balance.weights is not None:
-            self.weights[present] += balance.weights.detach()
+        if balance.weights is not None and balance.weights.isfinite().all():
+            self.weights[present] += balance.weights.to(self.weights)
             self.weighed[present] += 1
-        if balance.gramian is not None:
+        if balance.gramian is not None and balance.gramian.isfinite().all():
             norms, cosines = norms_and_cosines(balance.gramian.to(self.norms))
             self.norms[present] += norms
             self.seen[present] += 1

@@ -125,9 +125,9 @@ class MultiTaskModule(LightningModule):
         losses = self._losses(batch, self._step(batch, "train"))
         self.step_losses += self._vector(losses)
         weighted = [self.tasks[name].config.weight * loss for name, loss in losses.items()]
-        # Where no row could be read, other ranks and micro-batches go on.
-        total = torch.stack(weighted).sum() if weighted else torch.zeros((), device=self.device, requires_grad=True)
-        self._current = batch, dict(zip(losses, weighted, strict=True)), total
+        # Where no row could be read, or all that is read is frozen, other ranks and micro-batches go on.
+        total = torch.stack([torch.zeros((), device=self.device, requires_grad=True), *weighted]).sum()
+        self._batch, self._graph = batch, (dict(zip(losses, weighted, strict=True)), total)
         return total
 
     def validation_step(self, batch: MultiTaskBatch, batch_idx: int) -> None:
@@ -170,7 +170,8 @@ class MultiTaskModule(LightningModule):
 
     def backward(self, loss: Tensor) -> None:
         """Balance the tasks' losses, without Lightning's division by the number of micro-batches."""
-        batch, losses, total = self._current
+        batch, (losses, total) = self._batch, self._graph
+        del self._graph
         (scale,) = torch.autograd.grad(loss, total)
         last, several = self.step_ends(), self.trainer.world_size > 1
         if last and several:
@@ -218,10 +219,11 @@ class MultiTaskModule(LightningModule):
     @torch.no_grad()
     def _look_again(self) -> None:
         """Take the losses of the step's batch once more; no metric sees them and no running statistic moves."""
-        batch, _, _ = self._current
+        batch = self._batch
         kept = {name: buffer.clone() for name, buffer in self.named_buffers()}
         call = partial(torch.func.functional_call, self, kept)
-        sums = self._sums(batch, call((batch.inputs, batch.rows)) if batch.rows else {})
+        with self.trainer.precision_plugin.forward_context():  # as the first time
+            sums = self._sums(batch, call((batch.inputs, batch.rows)) if batch.rows else {})
         losses = self._vector(self._losses(batch, sums))
         if self.trainer.world_size > 1:
             dist.all_reduce(losses)

@@ -41,6 +41,11 @@ def check_config(balancer: Balancer, config: GradientConfig) -> None:
     """
     if config.every < 1:
         raise ValueError(f"model.gradients.every: must be at least 1, found {config.every}")
+    if config.level == "features" and config.loss_transform is not None and config.loss_transform.wants_norms:
+        raise ValueError(
+            "model.gradients.level: must be 'parameters' with a loss transform that looks at gradients, found "
+            f"{config.level!r} with {type(config.loss_transform).__name__}"
+        )
     needless = {"level", "every", "scale_heads", "loss_transform"} if isinstance(balancer, Scalarizer) else set()
     kind = "a loss weighting"
     if isinstance(balancer, Aggregator) and not isinstance(balancer, GramianWeightedAggregator):
@@ -50,7 +55,7 @@ def check_config(balancer: Balancer, config: GradientConfig) -> None:
         if field.name in needless and value != field.default:
             found = type(value).__name__ if isinstance(value, Scalarizer) else value
             raise ValueError(
-                f"model.gradients.{field.name}: is not for {kind} as {type(balancer).__name__}, found {found}"
+                f"model.gradients.{field.name}: is not for {kind} such as {type(balancer).__name__}, found {found}"
             )
 
 

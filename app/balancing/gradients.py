@@ -52,9 +52,11 @@ class Cut:
         return leaves
 
     def backward(self, gradients: Sequence[Tensor | None]) -> None:
-        """Add to the trunk's `.grad` what gradients of the features, one for each of `leaves`, give."""
+        """Add to the trunk's `.grad` what gradients of the features, one for each of `leaves`, give; let go of both."""
         read = [(x, gradient) for x, gradient in zip(self.outputs, gradients, strict=True) if gradient is not None]
-        torch.autograd.backward([x for x, _ in read], [gradient for _, gradient in read])
+        self.outputs, self.leaves = [], []
+        if read:
+            torch.autograd.backward([x for x, _ in read], [gradient for _, gradient in read])
 
 
 def each_task(
@@ -101,7 +103,12 @@ def accumulate(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None
     """Add gradients to the parameters' `.grad`."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            # A copy, as two parameters' gradients may be one tensor, or one number expanded.
+            parameter.grad = (
+                gradient.clone(memory_format=torch.contiguous_format)
+                if parameter.grad is None
+                else parameter.grad + gradient
+            )
 
 
 def derivatives(scalar: Tensor, losses: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Gradients]:

@@ -52,4 +52,4 @@ class STCH(Scalarizer):
     def observe(self, losses: Tensor, step: Step, norms: Tensor | None) -> None:
         """Add the losses to the epoch's means while the warm-up lasts, and where a task is seen for the first time."""
         adds = (self.nadirs.epochs[step.present] < 0) | (step.epoch < self.warmup_epochs)
-        self.nadirs.add(losses[adds], step.present[adds], step.epoch)
+        self.nadirs.add(losses[adds], step.present[adds.cpu()], step.epoch)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class Update(nn.Module):
         step = micro_batch.step
         last = micro_batch.losses is not None
         losses = {task: scale * loss for task, loss in losses.items() if loss.requires_grad}
-        if self.scalarizer.wants_norms and parameters.shared:
+        if self.scalarizer.wants_norms:
             self._take_norms(losses, step, parameters)
         known = self.scalarizer.linear or micro_batch.of == 1
         scalars = self._scalar_weights(micro_batch, scale) if known or last else None
@@ -89,16 +90,20 @@ class Update(nn.Module):
             if last and dist.is_initialized():
                 sum_gradients([*parameters.shared, *parameters.all_own()])
         if micro_batch.losses is not None:
-            self._observe(micro_batch.losses, step, self._gradient_norms(scale))
+            self._observe(micro_batch.losses, step, self._gradient_norms(scale), parameters)
 
     def look_again(self, losses: Tensor) -> None:
         """Show the scalarizer the losses [T] of the step's batch after the optimizer has stepped."""
         if self._observed is not None and losses.isfinite().all():
             self.scalarizer.look_again(losses[self._observed.present], self._observed)
 
-    def _observe(self, losses: Tensor, step: Step, norms: Tensor | None) -> None:
-        """Show the scalarizer the step, unless something in it is not finite."""
-        finite = losses.isfinite().all() and (norms is None or norms.isfinite().all())
+    def _observe(self, losses: Tensor, step: Step, norms: Tensor | None, parameters: Parameters) -> None:
+        """Show the step to a scalarizer that looks, unless it overflowed: a scaler of fp16 then skips it."""
+        if type(self.scalarizer).observe is Scalarizer.observe:
+            return
+        gradients = [p.grad for p in [*parameters.shared, *parameters.all_own()] if p.grad is not None]
+        largest = torch.nn.utils.get_total_norm(gradients, torch.inf)
+        finite = bool(losses.isfinite().all() and largest.isfinite() and (norms is None or norms.isfinite().all()))
         self._observed = step if finite else None
         if finite:
             self.scalarizer.observe(losses, step, norms)
@@ -150,7 +155,11 @@ class Update(nn.Module):
         """Write the combined rows into the shared parameters' `.grad`, and sum the tasks' own over the ranks."""
         gramian = _rescaled(self._gradients.gramian(), scalars / scale)
         weighs = self._weighs(parameters)
-        if isinstance(self.method, Aggregator) and weighs and gramian.isfinite().all():
+        if weighs and not self._due(step):
+            weights = self.held[step.present].to(scalars)
+            self._gradients.combine(scalars * weights)
+            self.balance = Balance(step.present, scalars * weights, gramian)
+        elif isinstance(self.method, Aggregator) and weighs and gramian.isfinite().all():
             self._aggregate(self.method, gramian, scalars, step)
             self.balance, weights = Balance(step.present, None, gramian), torch.ones_like(scalars)
         else:
@@ -201,7 +210,7 @@ class Update(nn.Module):
         if alive.any():
             seen = Step(step.number, step.epoch, step.present[alive])
             with self._seeded(step):
-                weights[alive] = self.method(gramian[alive][:, alive], seen)
+                weights[alive] = self.method(gramian[alive][:, alive], seen).to(weights)
         weights = weights.to(like.device)
         if dist.is_initialized():
             dist.broadcast(weights, src=0)
@@ -232,7 +241,10 @@ class Update(nn.Module):
 
     def _take_norms(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
         """Add a micro-batch's gradients of the last shared layer."""
-        layer = [next(p for p in reversed(parameters.shared) if p.ndim > 1)]
+        layer = [p for p in parameters.shared if p.ndim > 1][-1:]
+        if not layer:
+            self._norms = None
+            return
         if self._norms is None or not self._norms.is_for(layer, len(step.present)):
             self._norms = Jacobian(layer, len(step.present))
         present = step.present.tolist()
@@ -252,10 +264,18 @@ class Update(nn.Module):
     @contextmanager
     def _seeded(self, step: Step) -> Iterator[None]:
         """Draw at random what every rank draws in this step, also after a resume."""
-        device = self.held.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(self.seed + step.number)
+        seed = int(np.random.SeedSequence((self.seed, step.number)).generate_state(1)[0])
+        generators = [torch.default_generator]
+        if self.held.is_cuda:
+            generators.append(torch.cuda.default_generators[self.held.device.index])
+        states = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
             yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
 def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | Aggregator | None]:

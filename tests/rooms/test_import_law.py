@@ -14,7 +14,7 @@ FORBIDDEN = {
 }
 ALONE = {
     "app/evaluation": {"torch", "torchmetrics", "rich"},
-    "app/balancing": {"torch", "torchjd", "app"},
+    "app/balancing": {"torch", "torchjd", "numpy", "app"},
 }
 
 

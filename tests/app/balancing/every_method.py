@@ -50,6 +50,7 @@ METHODS: dict[str, Callable[[], tuple[Balancer, GradientConfig]]] = {
         ("aligned_mtl", AlignedMTL, {}),
         ("upgrad", UPGrad, {}),
         ("upgrad_every_second", UPGrad, {"every": lambda: 2}),
+        ("log_upgrad_every_second", UPGrad, {"every": lambda: 2, "loss_transform": balancing.LogLosses}),
         ("upgrad_ub_every_second", UPGrad, {"every": lambda: 2, "level": lambda: "features"}),
         ("dualproj", DualProj, {}),
         ("fairgrad", balancing.FairGrad, {}),

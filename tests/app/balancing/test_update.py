@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Identity
 
 from app.balancing import MicroBatch, Parameters, Step, Update
+from app.balancing.gradients import accumulate
 
 
 class Network:
@@ -185,6 +186,30 @@ def test_a_task_without_held_weight_asks_for_new_ones() -> None:
     assert not network.update.held.isnan().any()
 
 
+@every_method_
+def test_a_batch_without_a_readable_row_gives_nothing(method: str) -> None:
+    """Its losses of the step are those that other ranks and micro-batches have."""
+    network = Network(method, APART)
+    network.step(ONES, 0)
+    for parameter in network.parameters():
+        parameter.grad = None
+    micro_batch = MicroBatch(Step(1, 0, torch.arange(3)), 1, torch.ones(3).double())
+    parameters = Parameters([network.shared], [[own] for own in network.own])
+    network.update.backward({}, torch.tensor(1.0).double(), micro_batch, parameters)
+    assert network.shared.grad is None
+    assert all(own.grad is None for own in network.own)
+
+
+def test_gradients_are_not_shared_between_parameters() -> None:
+    """As those of a + b are, or those of a.sum(), which is one number: clipping multiplies them in place."""
+    a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    gradient = torch.tensor(1.0).expand(2)
+    accumulate([a, b], (gradient, gradient))
+    a.grad *= 2
+    assert a.grad.tolist() == [2.0, 2.0]
+    assert b.grad.tolist() == [1.0, 1.0]
+
+
 def test_random_methods_draw_by_seed_and_step(monkeypatch: pytest.MonkeyPatch) -> None:
     def shared(seed: int, number: int) -> Tensor:
         network = Network("rlw", APART)
@@ -196,6 +221,7 @@ def test_random_methods_draw_by_seed_and_step(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(shared(1, 5), shared(1, 5))
     assert not torch.equal(shared(1, 5), shared(1, 6))
     assert not torch.equal(shared(1, 5), shared(2, 5))
+    assert not torch.equal(shared(1, 5), shared(2, 4))
 
 
 class Trunk(nn.Sequential):
