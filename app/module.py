@@ -240,6 +240,7 @@ class MultiTaskModule(LightningModule):
         """
         check_accumulation(self.balancing.scalarizer, self.balancing.config, self.trainer.accumulate_grad_batches)
         self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
+        self.balancing.overflows = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         strategy, precision = self.trainer.strategy, str(self.trainer.precision)
         if self.trainer.world_size > 1:
             if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):

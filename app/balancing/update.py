@@ -39,6 +39,7 @@ class Update(nn.Module):
         seed: Of what methods draw at random, together with the step's number: there is no generator to save.
         shows: What of a step is worth a curve: "weight" unless all are fixed, "gradient_norm" and "cosine" of a
             gradient method.
+        overflows: Whether gradients may overflow and their step be skipped, as in fp16.
         balance: What the last step showed.
     """
 
@@ -51,7 +52,7 @@ class Update(nn.Module):
         self.scalarizer, self.method = _parts(balancer, config, tasks)
         self.cut = Cut(features) if self.method is not None and config.level == "features" else None
         self.register_buffer("held", torch.full((tasks,), torch.nan, dtype=torch.float64))  # weights, NaN before any
-        self.seed = 0
+        self.seed, self.overflows = 0, False
         self.shows = [] if isinstance(balancer, FixedWeights) else ["weight"]
         self.shows += [] if self.method is None else ["gradient_norm", "cosine"]
         self.balance = Balance(torch.empty(0, dtype=torch.long), None)
@@ -101,9 +102,10 @@ class Update(nn.Module):
         """Show the step to a scalarizer that looks, unless it overflowed: a scaler of fp16 then skips it."""
         if type(self.scalarizer).observe is Scalarizer.observe:
             return
-        gradients = [p.grad for p in [*parameters.shared, *parameters.all_own()] if p.grad is not None]
-        largest = torch.nn.utils.get_total_norm(gradients, torch.inf)
-        finite = bool(losses.isfinite().all() and largest.isfinite() and (norms is None or norms.isfinite().all()))
+        finite = bool(losses.isfinite().all() and (norms is None or norms.isfinite().all()))
+        if self.overflows:
+            both = [*parameters.shared, *parameters.all_own()]
+            finite = finite and all(bool(p.grad.isfinite().all()) for p in both if p.grad is not None)
         self._observed = step if finite else None
         if finite:
             self.scalarizer.observe(losses, step, norms)
