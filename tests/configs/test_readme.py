@@ -22,7 +22,7 @@ def block(language: str, containing: str) -> str:
 
 
 def test_second_command_is_what_ci_runs() -> None:
-    assert block("bash", "pytest").strip() in (ROOT / ".ci/run").read_text()
+    assert block("bash", "tests/run").strip() in (ROOT / ".ci/run").read_text()
 
 
 SPECIES = {"heron": (60, 90, 200), "robin": (200, 60, 60), "thrush": (150, 120, 60), "wren": (60, 160, 60)}

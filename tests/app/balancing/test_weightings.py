@@ -203,7 +203,6 @@ def smoothed() -> torchjd.Aggregator:
 @pytest.mark.parametrize(
     ("aggregator", "message"),
     [
-        (lambda: torchjd.NashMTL(3), "found torchjd's NashMTL (app.balancing.NashMTL does)"),
         (torchjd.GradVac, "found torchjd's GradVac (app.balancing.GradVac does)"),
         (torchjd.PCD, "must keep its state in checkpoints, found torchjd's PCD"),
         (torchjd.ExcessMTL, "must keep its state in checkpoints, found torchjd's ExcessMTL"),
