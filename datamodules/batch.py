@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 Inputs = Tensor | dict[str, Tensor]
-
-SMALL = 2**10  # bytes of a tensor that a loader's worker sends by value
 
 
 @dataclass
@@ -46,14 +42,6 @@ class MultiTaskBatch:
         """The same batch in page-locked memory. Called by the DataLoader."""
         return self._map(Tensor.pin_memory)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What a loader's worker sends: small tensors by value, as each other one takes a file in shared memory."""
-        return {name: _sent(value) for name, value in vars(self).items()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """The batch as it was."""
-        vars(self).update({name: _received(value) for name, value in state.items()})
-
     def _map(self, fn: Callable[[Tensor], Tensor]) -> MultiTaskBatch:
         return MultiTaskBatch(
             inputs=map_inputs(fn, self.inputs),
@@ -71,19 +59,3 @@ def map_inputs(fn: Callable[..., Tensor], *inputs: Inputs) -> Inputs:
     if isinstance(first, Tensor):
         return fn(*inputs)
     return {name: fn(*(each[name] for each in inputs if isinstance(each, dict))) for name in first}
-
-
-def _sent(value: Any) -> Any:
-    """`value` with an array in place of each small tensor, where NumPy has its type."""
-    if isinstance(value, dict):
-        return {name: _sent(each) for name, each in value.items()}
-    if isinstance(value, Tensor) and value.is_cpu and value.nbytes <= SMALL and value.dtype != torch.bfloat16:
-        return value.numpy()
-    return value
-
-
-def _received(value: Any) -> Any:
-    """`value` with the tensors back in place."""
-    if isinstance(value, dict):
-        return {name: _received(each) for name, each in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value

@@ -7,7 +7,6 @@ from functools import lru_cache
 from math import ceil
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, permutation, positive
@@ -48,7 +47,7 @@ class Pages(Plan):
     """
 
     def __init__(self, labelled: Tensor, order: Callable[[int], Integers], batch_size: int, ranks: int) -> None:
-        self.labelled, self.order, self.size = labelled, order, batch_size * ranks
+        self.labelled, self.order, self.size = labelled.numpy(), order, batch_size * ranks
         self.book = lru_cache(maxsize=1)(self._book)
         rows = len(order(0))
         short = 0 < rows % self.size < max(ranks, 2)  # BatchNorm learns nothing from a single row
@@ -68,4 +67,4 @@ class Pages(Plan):
     def _book(self, epoch: int) -> tuple[Integers, Integers, Booleans]:
         """All pages of an epoch."""
         rows = self.order(epoch)
-        return rows, np.full_like(rows, epoch), self.labelled.index_select(1, torch.from_numpy(rows)).numpy()
+        return rows, np.full_like(rows, epoch), self.labelled.take(rows, axis=1)

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.multiprocessing import SimpleQueue
 
-from datamodules.batch import SMALL, MultiTaskBatch, map_inputs
+from datamodules.batch import MultiTaskBatch, map_inputs
 
 
 @pytest.mark.parametrize("inputs", [torch.ones(3, 2), {"image": torch.ones(3, 2), "text": torch.zeros(3, 5)}])
@@ -28,19 +27,3 @@ def test_map_inputs_goes_modality_by_modality() -> None:
     assert map_inputs(torch.add, one, two).tolist() == [3, 3]
     added = map_inputs(torch.sub, {"x": one, "y": two}, {"y": one, "x": two})
     assert {name: value.tolist() for name, value in added.items()} == {"x": [-1, -1], "y": [1, 1]}
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.bool])
-def test_a_batch_arrives_as_a_worker_sent_it(dtype: torch.dtype) -> None:
-    """Only what is large lies in shared memory: a file there costs as much as to decode an image."""
-    inputs = {"image": torch.rand(SMALL), "features": torch.rand(3, 5)}
-    target, none = torch.tensor([0, 1]).to(dtype), torch.empty(0, dtype=torch.int64)
-    queue = SimpleQueue()
-    queue.put(MultiTaskBatch(inputs, {"a": target}, {"a": torch.tensor([0, 2])}, {"a": 7}, none, ["x"]))
-    got = queue.get()
-    assert torch.equal(got.targets["a"], target)
-    assert got.targets["a"].dtype == dtype
-    assert (got.rows["a"].tolist(), got.ids.tolist(), got.ids.dtype) == ([0, 2], [], torch.int64)
-    assert all(torch.equal(got.inputs[name], x) for name, x in inputs.items())
-    assert (got.inputs["image"].is_shared(), got.inputs["features"].is_shared()) == (True, False)
-    assert (got.counts, got.skipped) == ({"a": 7}, ["x"])

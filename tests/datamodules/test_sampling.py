@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from draws import epoch_of, masks, plan_of, rows_of, same
-from torch.multiprocessing.reductions import ForkingPickler
 from torch.utils.data import DataLoader
 
 from datamodules.dataset import MultiTaskDataset
@@ -136,17 +135,6 @@ def test_workers_that_run_ahead_do_not_move_the_position(workers: int) -> None:
             seen.append(batch.ids.tolist())
             position[:] = [epoch, step + 1]  # as a trainer counts
         assert seen == rows_of(plan, epoch)
-
-
-def test_draws_hold_where_workers_are_sent_the_dataset() -> None:
-    """As processes are started from Python 3.14 on: its tensors then move to shared memory, their old place is free."""
-    labelled = masks(53, slice(None), slice(None))
-    split = TensorSplit(torch.zeros(53, 1), {task: torch.zeros(53) for task in "ab"})
-    dataset = MultiTaskDataset({"mine": split}, ["a", "b"])
-    plans = [plan_of(sampling, dataset.labelled) for sampling in (Shared(8), PerTask(8))]
-    ForkingPickler.dumps(dataset)
-    for plan, sampling in zip(plans, (Shared(8), PerTask(8)), strict=True):
-        assert same(epoch_of(plan, 1)[0], epoch_of(plan_of(sampling, labelled), 1)[0])
 
 
 @pytest.mark.parametrize(
