@@ -32,6 +32,7 @@ from app.callbacks import (
     SkippedRows,
     StepCurves,
     TaskProgressBar,
+    Thawing,
 )
 from app.commands import COMMANDS, CommandCLI
 from app.evaluation.report import by_task, table
@@ -39,6 +40,7 @@ from app.module import BALANCING, MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
+from app.transfer import Schedule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import UnreadableRowError
 from models.backbones import LateFusion, TimmBackbone
@@ -96,6 +98,13 @@ class PolyheadCLI(CommandCLI):
             default=None,
             help="A checkpoint's file, or `best` or `last`: the newest under runs/<name>/. `fit` goes on from it in "
             "its folder; the other subcommands read its weights, `best` if none is named.",
+        )
+        parser.add_argument(
+            "--schedule",
+            type=Schedule | None,
+            default=None,
+            help="Which layers are trained when: phases, or a preset (full, linear_probe, freeze_then_unfreeze, "
+            "gradual_unfreeze, lp_ft, surgical), alone or with its options; null for all layers, always.",
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_integer_seed)
         parser.link_arguments("model.backbone", "data.network", compute_fn=_timm_name)
@@ -194,6 +203,8 @@ class PolyheadCLI(CommandCLI):
         directions = self.model.stages["val"].higher_is_better()
         self._check_monitor(monitor, list(directions))
         callbacks: list[Callback] = [Resumption(), Charts(), StepCurves(), CosineMap(), Interruption()]
+        if (schedule := self._get(self.config_init, "schedule")) is not None:
+            callbacks.append(Thawing(schedule, monitor, directions[monitor]))
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")

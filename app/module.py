@@ -9,11 +9,9 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from app.balancing import (
     Balancer,
@@ -26,9 +24,12 @@ from app.balancing import (
     check_accumulation,
 )
 from app.metrics import StageMetrics
-from app.schedulers import SchedulerFactory, completed, total_steps
+from app.optimization import options_of, restore_options, with_scheduler
+from app.schedulers import SchedulerFactory, total_steps
+from app.supported import check_supported
 from app.synchronization import average_running_statistics
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
+from app.transfer import FineTuning, LayerConfig, layer_factors, layers_of, parameter_groups, scaled_rates
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
 from models.backbones import Backbone
@@ -62,7 +63,9 @@ class MultiTaskModule(LightningModule):
             `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
         gradients: What a gradient method looks at.
         compile: Compile every backbone by `torch.compile`.
-        optimizer: Any of torch.optim; null for AdamW. Its parameter groups are `shared` and one a task.
+        layers: How the layers of the backbone differ in their training.
+        optimizer: Any of torch.optim; null for AdamW. It has parameter groups for each layer group and head; vectors
+            and scalars, such as biases, have no weight decay.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
         lr_interval: Whether the scheduler counts optimizer steps ("step") or epochs ("epoch").
@@ -82,6 +85,7 @@ class MultiTaskModule(LightningModule):
         balancer: Balancer | None = None,
         gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
         compile: bool = False,
+        layers: LayerConfig = LayerConfig(),  # noqa: B008  # as above
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -108,6 +112,11 @@ class MultiTaskModule(LightningModule):
         self.stages = ModulesByName[StageMetrics](
             {stage: StageMetrics(stage, self.tasks) for stage in ("train", "val", "test")}
         )
+        heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
+        self.layers = layers_of(self.sharing, self.sharing.layer_groups(layers.coarse), heads)
+        rates = {name: task.config.rate for name, task in self.tasks.items()}
+        self.layer_factors = layer_factors(list(self.layers), layers.decay, rates)
+        self.fine_tuning: FineTuning | None = None  # set by a schedule
         self.optimizer, self.lr_scheduler = optimizer or torch.optim.AdamW, lr_scheduler
         self.lr_interval = lr_interval
         self.step_losses: Tensor
@@ -211,8 +220,10 @@ class MultiTaskModule(LightningModule):
         return [*self.sharing.task_parameters(name), *self.heads[name].parameters(), *self.tasks[name].parameters()]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and show the losses of the same batch after it to a balancer that asks for them."""
-        super().optimizer_step(*args, **kwargs)
+        """Step at the layers' rates; then show the batch's losses once more to a balancer that asks for them."""
+        rates = self.fine_tuning.rates if self.fine_tuning else self.layer_factors
+        with scaled_rates(self.trainer.optimizers[0], rates):
+            super().optimizer_step(*args, **kwargs)
         if self.balancing.scalarizer.looks_again:
             self._look_again()
 
@@ -232,28 +243,23 @@ class MultiTaskModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Take the precision on, and refuse what cannot be trained with.
 
-        That is strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
-
         Raises:
-            ValueError: Several processes otherwise than by `ddp`, half precision otherwise than mixed, or accumulation
-                where a balancer needs the whole step at once.
+            ValueError: The trainer's settings are not supported, or they accumulate where a balancer needs the whole
+                step at once.
         """
         check_accumulation(self.balancing.scalarizer, self.balancing.config, self.trainer.accumulate_grad_batches)
         self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
         self.balancing.overflows = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        strategy, precision = self.trainer.strategy, str(self.trainer.precision)
-        if self.trainer.world_size > 1:
-            if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
-                raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
-            for metrics in self.stages.values():
-                metrics.check_gatherable()
-        if precision in ("16-true", "bf16-true"):
-            mixed = precision.replace("true", "mixed")
-            raise ValueError(
-                f"trainer.precision: sums of losses and metrics need 32 bits; set {mixed!r}, found {precision!r}"
-            )
+        check_supported(self.trainer, self.stages.values())
         # Lightning does so too, but after it has read a checkpoint's weights, which would be rounded to 32 bits.
         self.trainer.precision_plugin.convert_module(self)
+
+    def train(self, mode: bool = True) -> MultiTaskModule:
+        """Set the mode of everything; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if mode and self.fine_tuning:
+            self.fine_tuning.set_modes()
+        return self
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Evaluate under any balancer: what it has learned serves training alone."""
@@ -287,39 +293,19 @@ class MultiTaskModule(LightningModule):
         self.log_dict(self.stages["test"].compute())
 
     def configure_optimizers(self) -> Any:
-        """One parameter group for what the tasks share, one for each task's own and one for learned loss weights."""
-        named = [("shared", self.sharing.shared_parameters()), *((name, self._own(name)) for name in self.tasks)]
-        groups: list[dict[str, Any]] = [{"params": group, "name": name} for name, group in named if group]
+        """The parameter groups of each layer, and one for learned loss weights; none is added later."""
+        groups = parameter_groups(self.layers)
         if learned := list(self.balancing.parameters()):
-            groups.append({"params": learned, "name": "balancer", "weight_decay": 0.0})  # decay would balance too
+            name = {"name": "balancer", "layer": "balancer", "weight_decay": 0.0}  # decay would balance too
+            groups.append({"params": learned} | name)
         optimizer = self.optimizer(groups)
-        self._configured = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
-        if self.lr_scheduler is None:
-            return optimizer
-        scheduler = completed(self.lr_scheduler, optimizer, total_steps(self.trainer))
-        schedule: dict[str, Any] = {"scheduler": scheduler, "interval": self.lr_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            schedule |= {"interval": "epoch", "monitor": "loss/val/total", "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        self._options = options_of(optimizer)
+        return with_scheduler(optimizer, self.lr_scheduler, self.lr_interval, total_steps(self.trainer))
 
     def configure_restored_optimizer(self) -> None:
-        """Let the configuration win over the options of a checkpoint's optimizer; a scheduler keeps what is its own.
-
-        Raises:
-            ValueError: A scheduler of torch was made for another number of steps, and cannot be stretched.
-        """
-        (optimizer,) = self.trainer.optimizers
+        """Let the configuration win over the options of a checkpoint's optimizer; a scheduler keeps what is its own."""
         schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
-        scheduled = {"lr", "momentum", "betas"} if schedulers else set()
-        for group, configured in zip(optimizer.param_groups, self._configured, strict=True):
-            group.update({key: value for key, value in configured.items() if key not in scheduled})
-        for scheduler in schedulers:
-            total = total_steps(self.trainer)
-            if isinstance(scheduler, OneCycleLR) and total is not None and scheduler.total_steps < total:
-                raise ValueError(
-                    f"model.lr_scheduler: a OneCycleLR of {scheduler.total_steps} steps, as in the checkpoint, "
-                    f"cannot be stretched to the run's {total}; WarmupCosine can"
-                )
+        restore_options(self.trainer.optimizers[0], self._options, schedulers, total_steps(self.trainer))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a scheduler, except one that waits for a plateau: validation does that, before a checkpoint is saved."""

@@ -10,6 +10,7 @@ from app.callbacks.progress import TaskProgressBar
 from app.callbacks.resumption import Resumption
 from app.callbacks.skipped_rows import SkippedRows
 from app.callbacks.step_curves import StepCurves
+from app.callbacks.thawing import Thawing
 
 __all__ = [
     "BestCheckpoint",
@@ -23,4 +24,5 @@ __all__ = [
     "SkippedRows",
     "StepCurves",
     "TaskProgressBar",
+    "Thawing",
 ]

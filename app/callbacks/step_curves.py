@@ -12,14 +12,14 @@ from app.module import MultiTaskModule
 
 
 class StepCurves(Callback):
-    """Writes `loss/step/<task>`, `lr/step/<group>` and what balancing shows, every `trainer.log_every_n_steps` steps.
+    """Writes `loss/step/<task>`, `lr/step/<layer>` and what balancing shows, every `trainer.log_every_n_steps` steps.
 
     It stands before the callbacks that save or leave at the end of a step, so that this step's points are written.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Note the rates of this step: when it has ended, the scheduler has set the next one's."""
-        self._rates = {f"lr/step/{group['name']}": group["lr"] for group in optimizer.param_groups}
+        self._rates = {f"lr/step/{group['layer']}": group["lr"] for group in optimizer.param_groups}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -25,6 +25,7 @@ class TaskConfig:
 
     Args:
         weight: Factor of the task's loss in the sum that is minimised.
+        rate: Factor of the learning rate of the task's head.
         auxiliary: Train the task, but leave it out of `loss/val/total`, by which the best checkpoint is chosen.
         head: Another head than `model.head`.
         loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
@@ -37,6 +38,7 @@ class TaskConfig:
     """
 
     weight: float = 1.0
+    rate: float = 1.0
     auxiliary: bool = False
     head: HeadFactory | None = None
     loss: nn.Module | None = None
@@ -109,6 +111,8 @@ class Task(nn.Module, ABC):
         key = f"model.tasks.{self.name}"
         if not 0 <= self.config.weight < inf:
             raise ValueError(f"{key}.weight: must be finite and not negative, found {self.config.weight}")
+        if not 0 < self.config.rate < inf:
+            raise ValueError(f"{key}.rate: must be finite and greater than 0, found {self.config.rate}")
         if not 0 <= self.config.label_smoothing < 1:
             raise ValueError(f"{key}.label_smoothing: must be in [0, 1), found {self.config.label_smoothing}")
         for option in ("label_smoothing", "class_weights", "pos_weight"):

@@ -33,10 +33,13 @@ class Backbone(nn.Module, ABC):
             features.append(x)
         return features
 
-    def layer_groups(self) -> dict[str, list[str]]:
+    def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.
 
         Here a group is a stage that has parameters.
+
+        Args:
+            coarse: few large groups rather than many small ones, where a network knows both.
 
         Returns:
             Group name → names of its parameters.

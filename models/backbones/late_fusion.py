@@ -45,11 +45,11 @@ class LateFusion(Backbone):
         """All backbones as one module."""
         return [self.joined]
 
-    def layer_groups(self) -> dict[str, list[str]]:
+    def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """The groups of all backbones, `<modality>.<group>`, those first that are farthest from the output."""
         groups: list[tuple[int, str, list[str]]] = []
         for modality, backbone in self.joined.backbones.items():
-            own = backbone.layer_groups()
+            own = backbone.layer_groups(coarse)
             for i, (name, parameters) in enumerate(own.items()):
                 prefixed = [f"joined.backbones.{modality}.{parameter}" for parameter in parameters]
                 groups.append((len(own) - i, f"{modality}.{name}", prefixed))

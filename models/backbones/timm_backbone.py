@@ -67,18 +67,21 @@ class TimmBackbone(Backbone):
         """Views of the network's modules, made anew at each call: the network alone owns them."""
         return self._cut(self.net)
 
-    def layer_groups(self) -> dict[str, list[str]]:
+    def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """Names of the parameters by depth, as timm's own `group_matcher` tells it: a group a block.
 
         A group is called after the modules it consists of, the shortest names that cover it and nothing else, joined
         by a plus: `conv1+bn1`, `layer4.1`, `blocks.11+norm`.
+
+        Args:
+            coarse: a group a stage of the network, instead of a block.
 
         Returns:
             Group name → names of its parameters.
         """
         # The few families without a matcher are grouped by child.
         children = {name: rf"{name}\." for name, _ in self.net.named_children()}
-        matcher = self.net.group_matcher() if hasattr(self.net, "group_matcher") else children
+        matcher = self.net.group_matcher(coarse=coarse) if hasattr(self.net, "group_matcher") else children
         groups = timm.models.group_parameters(self.net, matcher)
         ordered = [groups[depth] for depth in sorted(groups)]
         return {title: [f"net.{n}" for n in names] for title, names in zip(_titles(ordered), ordered, strict=True)}

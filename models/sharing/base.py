@@ -1,9 +1,11 @@
 """What every sharing scheme answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
+
+from models.backbones.base import Backbone
 
 Inputs = Tensor | dict[str, Tensor]
 
@@ -42,6 +44,25 @@ class Sharing(nn.Module, ABC):
         """Task → the rows of the shared activations that are its own, [B_t]; here they are laid out as the batch is."""
         return rows
 
+    def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
+        """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.
+
+        Groups of the same name in several backbones are one; what lies outside of them is the last, `sharing`.
+
+        Args:
+            coarse: see `Backbone.layer_groups`.
+
+        Returns:
+            `backbone.<group>` → names of its parameters.
+        """
+        groups: dict[str, list[str]] = {}
+        for path, backbone in _backbones(self, ""):
+            for group, names in backbone.layer_groups(coarse).items():
+                groups.setdefault(f"backbone.{group}", []).extend(f"{path}{name}" for name in names)
+        inside = {name for names in groups.values() for name in names}
+        outside = [name for name, _ in self.named_parameters() if name not in inside]
+        return groups | ({"sharing": outside} if outside else {})
+
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters that the losses of several tasks reach."""
@@ -49,6 +70,15 @@ class Sharing(nn.Module, ABC):
     @abstractmethod
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """The parameters that this task's loss alone reaches. With the shared ones, a partition of all parameters."""
+
+
+def _backbones(module: nn.Module, path: str) -> Iterator[tuple[str, Backbone]]:
+    """The backbones in a module that are in no other, with the beginnings of their parameters' names."""
+    for name, child in module.named_children():
+        if isinstance(child, Backbone):
+            yield f"{path}{name}.", child
+        else:
+            yield from _backbones(child, f"{path}{name}.")
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

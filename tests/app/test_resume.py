@@ -81,7 +81,7 @@ def test_killed_run_goes_on_from_the_end_of_an_epoch(
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=2, batch=0)
     if "plateau" in request.node.name:  # it fell, before the kill and after it
-        assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/shared"]}) > 2
+        assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/backbone.stage0"]}) > 2
 
 
 @pytest.mark.parametrize(

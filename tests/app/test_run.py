@@ -20,6 +20,7 @@ FIT = [
     "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.folder", ".",
 ]  # fmt: skip
 TASKS = ["left", "right", "sum", "parity"]
+STAGES = ["stage0", "stage1", "stage2"]
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def test_curves_are_named_after_quantity_stage_and_task(folder: Path) -> None:
     for stage in ("train", "val", "test"):
         expected |= {f"accuracy/{stage}/{task}" for task in ("left", "right", "parity")}
         expected |= {f"mae/{stage}/sum", f"rmse/{stage}/sum", f"f1/{stage}/parity"}
-    expected |= {f"lr/step/{group}" for group in ("shared", *TASKS)} | {"epoch"}
+    expected |= {f"lr/step/heads.{task}" for task in TASKS} | {"epoch"}
+    expected |= {f"lr/step/backbone.{group}" for group in STAGES}
     assert set(scalars(folder)) - {f"hparams/{name}" for name in expected} == expected
 
 
@@ -168,8 +170,8 @@ def test_configuration_wins_when_a_run_goes_on(train_here: Callable, tmp_path: P
         *fit, "[2,2,2,2,2,2,2,2,2,2]", "--ckpt_path", "last", "--trainer.max_epochs", "3",
         "--model.optimizer.lr", "0.5", "--model.optimizer.weight_decay", "0.7",
     )  # fmt: skip
-    assert {group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups} == {0.7}
-    rates = [rate for step, rate in scalars(tmp_path / "runs/small/version_0")["lr/step/shared"] if step > 8]
+    assert {group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups} == {0.7, 0.0}  # biases: none
+    rates = [rate for step, rate in scalars(tmp_path / "runs/small/version_0")["lr/step/backbone.stage0"] if step > 8]
     assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 20 / 21)) / 2 if not scheduler else 0.5)
     assert cli.model.tasks["left"].loss.weight.tolist() == [2.0] * 10
     assert yaml.safe_load((tmp_path / "runs/small/version_0/config.yaml").read_text())["ckpt_path"] is None

@@ -14,6 +14,7 @@ FORBIDDEN = {
 }
 ALONE = {
     "app/evaluation": {"torch", "torchmetrics", "rich"},
+    "app/transfer": {"torch", "app"},
     "app/balancing": {"torch", "torchjd", "numpy", "app"},
 }
 

@@ -1,0 +1,31 @@
+"""Ways to train that would give other results than those that are promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+
+from app.metrics import StageMetrics
+
+
+def check_supported(trainer: Trainer, stages: Iterable[StageMetrics]) -> None:
+    """Refuse strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
+
+    Raises:
+        ValueError: Several processes otherwise than by `ddp` or with a metric that they cannot gather, or half
+            precision otherwise than mixed.
+    """
+    strategy, precision = trainer.strategy, str(trainer.precision)
+    if trainer.world_size > 1:
+        if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
+            raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
+        for metrics in stages:
+            metrics.check_gatherable()
+    if precision in ("16-true", "bf16-true"):
+        mixed = precision.replace("true", "mixed")
+        raise ValueError(
+            f"trainer.precision: sums of losses and metrics need 32 bits; set {mixed!r}, found {precision!r}"
+        )
