@@ -27,6 +27,7 @@ from app.callbacks import (
     CosineMap,
     Interruption,
     LastCheckpoint,
+    LayerCurves,
     PredictionWriter,
     Resumption,
     SkippedRows,
@@ -39,7 +40,10 @@ from app.evaluation.report import by_task, table
 from app.module import BALANCING, MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
-from app.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
+from app.schedulers import (
+    WarmupCosine,  # noqa: F401  # so that a configuration finds it by its name alone
+    configured_epochs,
+)
 from app.transfer import Schedule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import UnreadableRowError
@@ -202,9 +206,11 @@ class PolyheadCLI(CommandCLI):
         monitor, patience = self._option("monitor"), self._option("patience")
         directions = self.model.stages["val"].higher_is_better()
         self._check_monitor(monitor, list(directions))
-        callbacks: list[Callback] = [Resumption(), Charts(), StepCurves(), CosineMap(), Interruption()]
+        callbacks: list[Callback] = [Resumption()]
         if (schedule := self._get(self.config_init, "schedule")) is not None:
-            callbacks.append(Thawing(schedule, monitor, directions[monitor]))
+            epochs = configured_epochs(self._option("trainer.max_epochs"), self._option("trainer.max_steps"))
+            callbacks += [Thawing(schedule, monitor, directions[monitor], epochs), LayerCurves()]
+        callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")

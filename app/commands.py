@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from app.data_report import report_data
+from app.layer_report import report_layers
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,22 @@ class Command:
 
     Attributes:
         help: One line.
-        parts: Which of "data" and "model" (which needs the data) are built for it.
+        parts: What is built for it: "data", "model" (which needs the data), or an option of the command line.
         run: Called with the options of the command line, and these parts by their names.
     """
 
     help: str
-    parts: tuple[Literal["data", "model"], ...]
+    parts: tuple[str, ...]
     run: Callable[..., None]
 
 
 COMMANDS = {
     "data": Command("Report on the data: labels, shares of a step, a contact sheet.", ("data",), report_data),
+    "layers": Command(
+        "List the layers that are frozen and thawed, and the phases of a schedule.",
+        ("data", "model", "schedule"),
+        report_layers,
+    ),
 }
 
 

@@ -72,6 +72,13 @@ def completed(factory: SchedulerFactory, optimizer: Optimizer, steps: int | None
     return factory(optimizer)
 
 
+def configured_epochs(max_epochs: int | None, max_steps: int) -> int | None:
+    """Epochs of a run with these settings of the trainer, or None if they have no end; Lightning's 1000 by default."""
+    if max_epochs is None:
+        return 1000 if max_steps == -1 else None
+    return None if max_epochs == -1 else max_epochs
+
+
 def total_steps(trainer: Trainer) -> int | None:
     """Optimizer steps of the whole run, or None if it has no end."""
     an_epoch = ceil(trainer.datamodule.train_batches() / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]

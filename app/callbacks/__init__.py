@@ -5,6 +5,7 @@ from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
+from app.callbacks.layer_curves import LayerCurves
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
 from app.callbacks.resumption import Resumption
@@ -19,6 +20,7 @@ __all__ = [
     "CosineMap",
     "Interruption",
     "LastCheckpoint",
+    "LayerCurves",
     "PredictionWriter",
     "Resumption",
     "SkippedRows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 import torch
@@ -13,7 +14,7 @@ from app.module import MultiTaskModule
 
 
 class Charts(Callback):
-    """One chart a quantity and stage, with one line a task."""
+    """One chart a quantity and stage, with one line a task or layer."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the layout to the event file."""
@@ -23,8 +24,8 @@ class Charts(Callback):
                 logger.experiment.add_custom_scalars(layout(pl_module))
 
 
-def layout(module: MultiTaskModule) -> dict[str, dict[str, list[object]]]:
-    """Quantity → chart → ["Multiline", the tags of its lines]."""
+def layout(module: MultiTaskModule) -> dict[str, dict[str, list[str | list[str]]]]:
+    """Quantity → chart → ["Multiline", regular expressions that the tags of its lines begin with]."""
     charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
         quantity, stage, task = tag.split("/")
@@ -36,6 +37,9 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[object]]]:
         quantity, stage, _ = tag.split("/")
         if quantity in module.balancing.shows:
             charts[quantity][f"{quantity}/{stage}"].append(tag)
-    return {
-        quantity: {title: ["Multiline", tags] for title, tags in chart.items()} for quantity, chart in charts.items()
+    lines: dict[str, dict[str, list[str | list[str]]]] = {
+        quantity: {title: ["Multiline", [f"{re.escape(tag)}$" for tag in tags]] for title, tags in chart.items()}
+        for quantity, chart in charts.items()
     }
+    by_layer = ["lr", "trainable", "update_norm"] if module.fine_tuning else ["lr"]
+    return lines | {quantity: {f"{quantity}/step": ["Multiline", [f"{quantity}/step/"]]} for quantity in by_layer}

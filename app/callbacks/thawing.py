@@ -22,10 +22,12 @@ class Thawing(Callback):
         schedule: Phases, or a preset.
         monitor: The validation curve by which phases with `patience` end.
         higher_is_better: Its direction.
+        epochs: Of the run as configured, or None if it has no end; `fast_dev_run` has its own.
     """
 
-    def __init__(self, schedule: Schedule, monitor: str, higher_is_better: bool) -> None:
+    def __init__(self, schedule: Schedule, monitor: str, higher_is_better: bool, epochs: int | None) -> None:
         self.schedule, self.monitor, self.higher_is_better = schedule, monitor, higher_is_better
+        self.epochs = epochs
         self.tuning: FineTuning
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -37,9 +39,16 @@ class Thawing(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         if stage != "fit":
             return
-        names, epochs = list(pl_module.layers), trainer.max_epochs if trainer.max_epochs != -1 else None
-        phases = phases_of(self.schedule, names, epochs)
-        check_phases(phases, names, epochs, total_steps(trainer))
+        names = list(pl_module.layers)
+        phases = phases_of(self.schedule, names, self.epochs)
+        fast = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
+        check_phases(phases, names, self.epochs, None if fast else total_steps(trainer))
+        for i, phase in enumerate(phases):
+            if phase.patience is not None and trainer.limit_val_batches == 0:
+                raise ValueError(
+                    f"schedule[{i}].patience: needs validation, but trainer.limit_val_batches is 0, found "
+                    f"{phase.patience}"
+                )
         networks = [*pl_module.sharing.children(), *pl_module.heads.values()]
         progress = Progress(phases, self.higher_is_better)
         self.tuning = FineTuning(pl_module.layers, networks, pl_module.layer_factors, progress)

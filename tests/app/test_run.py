@@ -78,9 +78,10 @@ def test_layout_has_one_chart_a_quantity_and_one_line_a_task(folder: Path) -> No
     layout = Layout()
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
-    assert charts["accuracy/val"] == [f"accuracy/val/{task}" for task in ("left", "right", "parity")]
-    assert charts["loss/train"] == [f"loss/train/{task}" for task in TASKS]
-    assert charts["mae/val"] == ["mae/val/sum"]
+    assert charts["accuracy/val"] == [f"accuracy/val/{task}$" for task in ("left", "right", "parity")]
+    assert charts["loss/train"] == [f"loss/train/{task}$" for task in TASKS]
+    assert charts["mae/val"] == ["mae/val/sum$"]
+    assert charts["lr/step"] == ["lr/step/"]
 
 
 def test_hyper_parameters_are_logged_with_the_final_metrics(folder: Path) -> None:

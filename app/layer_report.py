@@ -1,0 +1,70 @@
+"""Prints the layers of a network and the phases of a schedule, as YAML to edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from app.module import MultiTaskModule
+from app.schedulers import configured_epochs
+from app.transfer import Phase, Schedule, check_phases, phases_of
+from datamodules.multitask import MultiTaskDataModule
+
+
+def report_layers(
+    options: Namespace, data: MultiTaskDataModule, model: MultiTaskModule, schedule: Schedule | None
+) -> None:
+    """Print the layers as comments and the schedule as YAML: together a fragment of a configuration.
+
+    Args:
+        options: Of the command line; the trainer's say how long the run is.
+        data: What the network is for.
+        model: The network.
+        schedule: Phases or a preset, if there is one.
+
+    Raises:
+        ValueError: The schedule cannot be run.
+    """
+    layers = list(model.layers)
+    steps = options.trainer.max_steps
+    epochs = configured_epochs(options.trainer.max_epochs, steps)
+    phases = phases_of(schedule, layers, epochs) if schedule is not None else []
+    if schedule is not None:
+        check_phases(phases, layers, epochs, None if steps == -1 else steps)
+    print("\n".join([*layer_lines(model), *schedule_lines(phases)]))
+
+
+def layer_lines(model: MultiTaskModule) -> list[str]:
+    """A comment a layer: its parameters, and the factor of its learning rate."""
+    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in model.layers.items()}
+    rows = [("layer", "parameters", "rate")]
+    rows += [(layer, f"{size:,}", f"{model.layer_factors[layer]:.4g}") for layer, size in sizes.items()]
+    rows.append(("total", f"{sum(sizes.values()):,}", ""))
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return [f"# {name:{first}}  {size:>{second}}  {rate}".rstrip() for name, size, rate in rows]
+
+
+def schedule_lines(phases: Sequence[Phase]) -> list[str]:
+    """The key `schedule`, each phase with what differs from the defaults."""
+    items = []
+    for phase in phases:
+        default = asdict(Phase(train=[]))
+        given = {"name": phase.name, **asdict(phase)}  # the name first
+        items.append({key: value for key, value in given.items() if value != default[key]})
+    if not items:
+        return []
+    lines: list[str] = yaml.dump(
+        {"schedule": items}, Dumper=_Flow, sort_keys=False, width=110, allow_unicode=True
+    ).splitlines()
+    return lines
+
+
+class _Flow(yaml.SafeDumper):
+    """Lists of names on a line, and phases one below the other."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, flow_style=all(isinstance(item, str) for item in sequence))
