@@ -1,11 +1,13 @@
 """Killed and resumed is never killed."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Train, scalars, steps
+from conftest import ROOT, SMALL, Train, scalars, steps
+from forked import Forks
 from pictures import Pictures, cut
 
 PLATEAU = [
@@ -18,17 +20,31 @@ AUROC = ["--model.tasks.parity.metrics", "{auroc: {class_path: torchmetrics.clas
 PARTIAL = ["--data.sources", "{partial: {class_path: partial.PartialDigits}}", "--data.sampling.batch_size", "16"]
 PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.epoch_length", "8", "--data.sampling.batch_size"]
 QUARTERS = "{left: 0.25, right: 0.25, sum: 0.1, parity: 0.4}"
-TWO_WORKERS = ["--data.num_workers", "2"]
 STRATEGIES = {
-    "uniform": [*PER_TASK, "16", *TWO_WORKERS],
+    "shared": [],
+    "uniform": [*PER_TASK, "16"],
     "proportional": [*PARTIAL, *PER_TASK, "8", "--data.sampling.probabilities", "proportional",
                      "--data.sampling.temperature", "1.5"],
-    "probabilities": [*PER_TASK, "8", "--data.sampling.probabilities", QUARTERS, *TWO_WORKERS],
+    "probabilities": [*PER_TASK, "8", "--data.sampling.probabilities", QUARTERS],
     "some tasks": [*PER_TASK, "16", "--data.sampling.probabilities", QUARTERS, "--data.sampling.tasks_per_step", "2"],
-    "round robin": [*PER_TASK, "16", "--data.sampling.round_robin", "true", *TWO_WORKERS],
+    "round robin": [*PER_TASK, "16", "--data.sampling.round_robin", "true"],
     "periods": [*PER_TASK, "{left: 4, right: 8, sum: 16, parity: 32}", "--data.sampling.periods", "{sum: 3, left: 2}"],
 }  # fmt: skip
+BALANCING = ROOT / "configs" / "balancing"
+METHODS = {  # those with state of their own, or that draw random numbers
+    name: ["--config", str(BALANCING / f"{name}.yaml")]
+    for name in ("uncertainty", "dwa", "famo", "gradnorm", "exponentiated_gradient", "gradvac", "graddrop", "cagrad")
+}
+METHODS["cagrad"] += ["--model.gradients.every", "5"]  # between its steps the weights are held
 FLOAT64 = ["--trainer.precision", "64-true"]
+
+
+@pytest.fixture(scope="module")
+def train_forked() -> Iterator[Forks]:
+    """`train.py` in a process of its own, in the current folder."""
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 def last(name: str) -> dict:
@@ -42,22 +58,25 @@ def fit(name: str, *options: str) -> list[str]:
     return ["fit", "--config", str(SMALL), "--name", name, *options, *spy]
 
 
-def at(spy: str, epoch: int, batch: int) -> list[str]:
-    return [f"--trainer.callbacks+=spies.{spy}", f"--trainer.callbacks.epoch={epoch}",
+def killed_at(epoch: int, batch: int) -> list[str]:
+    """Options that have a run killed by SIGKILL."""
+    return ["--trainer.callbacks+=spies.SignalAt", f"--trainer.callbacks.epoch={epoch}",
             f"--trainer.callbacks.batch={batch}"]  # fmt: skip
 
 
-def assert_same_run(epoch: int, batch: int, ranks: int = 1) -> None:
+def assert_same_run(epoch: int, batch: int, ranks: int = 1, stopped: str = "stopped", resumed: str = "resumed") -> None:
     """Run `stopped`, resumed at micro-batch `batch` of `epoch` in the folder `resumed`, equals `whole`."""
-    expected, found = last("whole"), last("stopped")
+    expected, found = last("whole"), last(stopped)
     assert expected["global_step"] == found["global_step"]
     for name, value in expected["state_dict"].items():
         assert torch.equal(value.nan_to_num(), found["state_dict"][name].nan_to_num()), name
     for rank in range(ranks):
-        after = [line for line in steps(Path("whole"), rank) if (line["epoch"], line["batch"]) >= (epoch, batch)]
+        whole, before = steps(Path("whole"), rank), steps(Path(stopped), rank)
+        after = [line for line in whole if (line["epoch"], line["batch"]) >= (epoch, batch)]
         assert after
-        assert steps(Path("resumed"), rank) == after
-    curves, others = scalars(Path("runs/whole/version_0")), scalars(Path("runs/stopped/version_0"))
+        assert steps(Path(resumed), rank) == after
+        assert before == whole[: len(before)]
+    curves, others = scalars(Path("runs/whole/version_0")), scalars(Path(f"runs/{stopped}/version_0"))
     assert curves.keys() == others.keys()
     for tag, points in curves.items():  # what was written before the kill is there, what was lost is written again
         assert dict(points) == dict(others[tag]), tag
@@ -74,31 +93,79 @@ def assert_same_run(epoch: int, batch: int, ranks: int = 1) -> None:
     ids=["plain", "workers", "max_steps", "plateau"],
 )
 def test_killed_run_goes_on_from_the_end_of_an_epoch(
-    train: Train, train_here: Callable, options: list[str], request: pytest.FixtureRequest
+    train_forked: Forks, train_here: Callable, options: list[str], request: pytest.FixtureRequest
 ) -> None:
     train_here(*fit("whole", *options))
-    train(*fit("stopped", *options, *at("SignalAt", 2, 2)), code=-9)
+    train_forked(*fit("stopped", *options, *killed_at(2, 2)), code=-9)
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=2, batch=0)
     if "plateau" in request.node.name:  # it fell, before the kill and after it
         assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/backbone.stage0"]}) > 2
 
 
-@pytest.mark.parametrize(
-    "options", [WINDOWS, [*WINDOWS, "--data.num_workers", "2"]], ids=["in the main process", "workers that run ahead"]
-)
-def test_killed_run_goes_on_in_mid_epoch(train: Train, train_here: Callable, options: list[str]) -> None:
+def kill_and_resume(forks: Forks, train_here: Callable, options: list[str], step: int, workers: int = 0) -> None:
+    """Kill the run `whole`, 3 epochs of 8 steps, under way in `step`, and go on from the multiple of 3 before it."""
+    stopped, resumed = f"stopped-{workers}", f"resumed-{workers}"
+    options = [*options, "--data.num_workers", str(workers)]
+    epoch, batch = divmod(step, 8)
+    forks(*fit(stopped, *options, "--save_every_n_steps", "3", *killed_at(epoch, batch)), code=-9)
+    saved = max(step // 3 * 3, epoch * 8)  # each epoch is saved at its end
+    assert last(stopped)["global_step"] == saved
+    train_here(*fit(resumed, *options, "--name", stopped, "--ckpt_path", "last"))
+    assert_same_run(epoch, saved - epoch * 8, stopped=stopped, resumed=resumed)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_run_draws_the_same_rows_with_workers_that_run_ahead_and_without(
+    train_forked: Forks, train_here: Callable, strategy: str
+) -> None:
+    options, arbitrary = [*STRATEGIES[strategy], "--trainer.max_epochs", "3"], random.Random(strategy)
     train_here(*fit("whole", *options))
-    train(*fit("stopped", *options, "--save_every_n_steps", "5", *at("SignalAt", 1, 23)), code=-9)
+    for workers in (0, 2):
+        kill_and_resume(train_forked, train_here, options, arbitrary.randrange(3, 24), workers)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_run_weighs_the_tasks_alike(train_forked: Forks, train_here: Callable, method: str) -> None:
+    options = [*METHODS[method], "--trainer.max_epochs", "3"]
+    train_here(*fit("whole", *options))
+    second_epoch = range(9, 16)  # where means over epochs are under way
+    kill_and_resume(train_forked, train_here, options, random.Random(method).choice(second_epoch))
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_run_goes_on_in_mid_window(train_forked: Forks, train_here: Callable, workers: str) -> None:
+    options = [*WINDOWS, "--data.num_workers", workers]
+    train_here(*fit("whole", *options))
+    train_forked(*fit("stopped", *options, "--save_every_n_steps", "5", *killed_at(1, 23)), code=-9)
     assert last("stopped")["global_step"] == 25  # 9 steps, so 18 micro-batches of 32, into the second epoch
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=1, batch=18)
 
 
+@pytest.mark.parametrize(
+    ("options", "saved"),
+    [
+        ([*PARTIAL, *FLOAT64, *AUROC], 12),
+        (["--trainer.val_check_interval", "4", *PLATEAU], 13),
+        (["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "6"], 13),
+    ],
+    ids=["partial labels and kept predictions", "validation in mid-epoch", "validation across epochs"],
+)
+def test_killed_run_goes_on_in_mid_epoch(
+    train_forked: Forks, train_here: Callable, options: list[str], saved: int
+) -> None:
+    train_here(*fit("whole", *options))
+    train_forked(*fit("stopped", *options, "--save_every_n_steps", "4", *killed_at(1, 6)), code=-9)
+    assert last("stopped")["global_step"] == saved
+    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
+    assert_same_run(epoch=1, batch=saved - 8)
+
+
 def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(train: Train, train_here: Callable) -> None:
     several = [*WINDOWS, *DDP, "--trainer.max_epochs", "3"]
     train(*fit("whole", *several))
-    train(*fit("stopped", *several, "--save_every_n_steps", "3", *at("SignalAt", 1, 11)), code=None)
+    train(*fit("stopped", *several, "--save_every_n_steps", "3", *killed_at(1, 11)), code=None)
     checkpoint = last("stopped")
     assert checkpoint["global_step"] == 12  # 4 of 8 steps into the second epoch
     train(*fit("resumed", *several, "--name", "stopped", "--ckpt_path", "last"))
@@ -110,25 +177,6 @@ def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(trai
     found, expected = (scalars(Path(f"runs/{name}/version_0")) for name in ("alone", "whole"))
     for tag in (tag for tag in expected if "/train/" in tag):  # no rows of either rank are forgotten
         assert found[tag] == [(step, pytest.approx(value, rel=1e-3)) for step, value in expected[tag][1:]], tag
-
-
-@pytest.mark.parametrize(
-    ("options", "saved"),
-    [
-        *((options, 12) for options in STRATEGIES.values()),
-        ([*PARTIAL, *FLOAT64, *AUROC], 12),
-        (["--trainer.val_check_interval", "4", *PLATEAU], 13),
-        (["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "6"], 13),
-    ],
-    ids=[*STRATEGIES, "partial labels and kept predictions", "validation in mid-epoch", "validation across epochs"],
-)
-def test_run_goes_on_in_mid_epoch(train_here: Callable, options: list[str], saved: int) -> None:
-    train_here(*fit("whole", *options))
-    with pytest.raises(ValueError, match="under way"):
-        train_here(*fit("stopped", *options, "--save_every_n_steps", "4", *at("FailAt", 1, 6)))
-    assert last("stopped")["global_step"] == saved
-    train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
-    assert_same_run(epoch=1, batch=saved - 8)
 
 
 def test_run_goes_on_from_its_best_checkpoint_before_the_end_of_an_epoch(train_here: Callable) -> None:
