@@ -1,4 +1,4 @@
-"""The command line: `train.py fit|validate|test|predict|data --config … [--key value …]`."""
+"""The command line: `train.py fit|validate|test|predict|data|layers|search --config … [--key value …]`."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class PolyheadCLI(CommandCLI):
             super().run_command(name)
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; then test the best checkpoint, print its figures and write them to `results.json`."""
+        """Train; then test the best checkpoint, unless no batch of it is wanted; print and write `results.json`."""
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self._hyper_parameters())
         with self._refusing():
@@ -181,8 +181,10 @@ class PolyheadCLI(CommandCLI):
         ours = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint | LastCheckpoint)]
         saved = [Path(each.best_model_path) for each in ours if each.best_model_path]
         checkpoint = saved[0] if saved else None  # the best, or the last where nothing was validated
-        tested = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": checkpoint}
-        values = self._report("test", self.trainer.test(**tested, verbose=False, weights_only=True))
+        values: Mapping[str, float] = {}
+        if self.trainer.limit_test_batches != 0:
+            tested = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": checkpoint}
+            values = self._report("test", self.trainer.test(**tested, verbose=False, weights_only=True))
         if self.trainer.is_global_zero and not self._option("trainer.fast_dev_run"):
             self._save_results(values, checkpoint)
 
@@ -248,8 +250,10 @@ class PolyheadCLI(CommandCLI):
 
     def _save_results(self, values: Mapping[str, float], checkpoint: Path | None) -> None:
         """Write the test's figures to `results.json`, and beside the hyper-parameters into TensorBoard."""
+        best = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
         results = {
             "tasks": by_task(values, "test"),
+            "best": {each.monitor: each.best_model_score.item() for each in best if each.best_model_score is not None},
             "step": read_checkpoint(checkpoint)["global_step"] if checkpoint else self.trainer.global_step,
             "checkpoint": os.path.relpath(checkpoint, self.folder) if checkpoint else None,
             "seed": self._option("seed_everything"),

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from app.data_report import report_data
 from app.layer_report import report_layers
+from app.search import add_search_options, run_search
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,15 @@ class Command:
         help: One line.
         parts: What is built for it: "data", "model" (which needs the data), or an option of the command line.
         run: Called with the options of the command line, and these parts by their names.
+        options: Adds options of its own to the parser.
+        refits: Whether `run` is also called with `fit`, the parser of that subcommand.
     """
 
     help: str
     parts: tuple[str, ...]
     run: Callable[..., None]
+    options: Callable[[LightningArgumentParser], None] | None = None
+    refits: bool = False
 
 
 COMMANDS = {
@@ -33,6 +38,13 @@ COMMANDS = {
         "List the layers that are frozen and thawed, and the phases of a schedule.",
         ("data", "model", "schedule"),
         report_layers,
+    ),
+    "search": Command(
+        "Choose hyper-parameters by cross-validation, in a study that several processes share.",
+        ("data", "model", "search"),
+        run_search,
+        options=add_search_options,
+        refits=True,
     ),
 }
 
@@ -45,6 +57,8 @@ class CommandCLI(LightningCLI):
         for name, command in COMMANDS.items():
             options = self.init_parser(description=command.help)
             self._add_arguments(options)
+            if command.options:
+                command.options(options)
             self._subcommand_parsers[name] = options
             assert parser._subcommands_action is not None
             parser._subcommands_action.add_subcommand(name, options, help=command.help)
@@ -71,4 +85,7 @@ class CommandCLI(LightningCLI):
     def run_command(self, name: str) -> None:
         """Run one of `COMMANDS`."""
         command = COMMANDS[name]
-        command.run(self.config[name], **{part: self._get(self.config_init, part) for part in command.parts})
+        given = {part: self._get(self.config_init, part) for part in command.parts}
+        if command.refits:
+            given["fit"] = self._parser("fit")
+        command.run(self.config[name], **given)

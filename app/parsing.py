@@ -44,13 +44,18 @@ class OneLineParser(LightningArgumentParser):
         """Print the error on one line; for an unknown option also those like it."""
         if not self.exit_on_error:  # a part of a parser, whose error the whole one words
             super().error(message, ex)
-        text = " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
+        text = one_line(message)
         if "unrecognized arguments" in text:
             option = text.split()[2].lstrip("-").split("=")[0]
             known = [action.dest for action in self._actions]
             near = difflib.get_close_matches(option, known, n=3)
             text += f"; near it: {', '.join(near)}" if near else ""
         self.exit(2, f"error: {text}\n")
+
+
+def one_line(message: str) -> str:
+    """What a parser says is wrong, on one line."""
+    return " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
 
 
 def _reasons(lines: list[str]) -> list[str]:

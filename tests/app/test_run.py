@@ -95,7 +95,7 @@ def test_hyper_parameters_are_logged_with_the_final_metrics(folder: Path) -> Non
 def test_best_checkpoint_is_tested_and_its_figures_written(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     logged = scalars(folder)
-    assert list(results) == ["tasks", "step", "checkpoint", "seed"]
+    assert list(results) == ["tasks", "best", "step", "checkpoint", "seed"]
     assert {task: list(metrics) for task, metrics in results["tasks"].items()} == {
         "left": ["loss", "accuracy"],
         "right": ["loss", "accuracy"],

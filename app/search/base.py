@@ -1,0 +1,106 @@
+"""The configuration that a search starts from, and those that come of it."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from app.parsing import one_line
+from app.search.space import Space, extremes, text
+
+OWN = ("name", "monitor", "ckpt_path", "data.folds", "data.seed", "trainer.fast_dev_run", "trainer.limit_test_batches")
+ANYWHERE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.num_workers")
+
+
+class Base:
+    """A configuration of `fit`, read by the parser of `fit`, in which values can be changed as on the command line.
+
+    Args:
+        fit: That parser.
+        options: Of the search.
+    """
+
+    def __init__(self, fit: LightningArgumentParser, options: Namespace) -> None:
+        config = options.clone()
+        del config["search"]
+        config.data.folds = config.ckpt_path = None
+        self._parser = fit
+        self._parser.exit_on_error = self._parser.allow_abbrev = False
+        self._text = fit.dump(config, skip_unset=False, skip_validation=True, format="json")
+        self._keys = [key for key, _ in _flat(json.loads(self._text))]
+        chosen = fit.dump(config, skip_unset=False, skip_default=True, skip_validation=True, format="json")
+        self._chosen = dict(_flat(json.loads(chosen)))
+
+    def with_values(self, values: Mapping[str, Any]) -> Namespace:
+        """The configuration with other values.
+
+        Args:
+            values: Key, as on the command line → its value.
+
+        Raises:
+            ValueError: There is no such key, or it does not take the value.
+        """
+        changes = [f"--{key}={text(value)}" for key, value in values.items()]
+        try:
+            config: Namespace = self._parser.parse_args(["--config", self._text, *changes])
+        except ArgumentError as error:
+            raise ValueError(one_line(str(error))) from error
+        return config
+
+    def write(self, values: Mapping[str, Any], path: Path) -> None:
+        """Write the whole configuration with other values.
+
+        Raises:
+            ValueError: A key does not take its value.
+        """
+        config = self.with_values(values)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._parser.save(config, str(path), skip_unset=False, overwrite=True, multifile=False)
+
+    def check(self, space: Space) -> None:
+        """Refuse keys that there are not, and values that a key does not take.
+
+        Raises:
+            ValueError: The first of them.
+        """
+        for key, dimension in space.items():
+            if any(key == own or key.startswith(f"{own}.") for own in OWN):
+                raise ValueError(f"search.space: must leave {key} to the search, found {key!r}")
+            for value in extremes(dimension):
+                self._check(key, value)
+
+    def _check(self, key: str, value: Any) -> None:
+        known = key in self._keys
+        try:
+            if not known and key.split(".")[0] not in self._keys:
+                raise ValueError(key)  # such as --help, which is no part of a configuration
+            self.with_values({key: value})
+        except ValueError as error:
+            if known:
+                raise ValueError(f"search.space.{key}: must take the value {text(value)}, but: {error}") from error
+            near = ", ".join(get_close_matches(key, self._keys, n=3)) or "none"
+            raise ValueError(
+                f"search.space: must name keys of the configuration, found {key!r}; near: {near}"
+            ) from error
+
+    def identity(self) -> dict[str, str]:
+        """Key → value of what was chosen and decides about a trial's figure, unlike the machine that it is run on."""
+        left_out = {*OWN, *ANYWHERE} - {"monitor"}
+        return {key: text(value) for key, value in self._chosen.items() if key not in left_out}
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key → value of nested dicts, an empty dict for what holds more."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield before + name, {}
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value

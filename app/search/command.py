@@ -1,0 +1,82 @@
+"""The subcommand `search`."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from dataclasses import asdict
+
+import optuna
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from optuna.exceptions import ExperimentalWarning
+from rich.console import Console
+
+from app.module import MultiTaskModule
+from app.runs import RUNS
+from app.search.base import Base
+from app.search.config import SearchConfig
+from app.search.report import line, report
+from app.search.space import distributions, text
+from app.search.study import SharedStudy
+from app.search.trial import STOPPED, FoldsObjective
+from datamodules.multitask import MultiTaskDataModule
+
+
+def run_search(
+    options: Namespace,
+    data: MultiTaskDataModule,
+    model: MultiTaskModule,
+    search: SearchConfig,
+    fit: LightningArgumentParser,
+) -> None:
+    """Run trials, then print and draw what came of them, and write the best one's configuration.
+
+    Ctrl-C or SIGTERM ends it with exit code 130, the trial under way back in the queue.
+
+    Args:
+        options: Of the command line.
+        data: The data, the first fold of which is for validation: it can be divided so.
+        model: The network, whose metric says whether more of `monitor` is better.
+        search: Its options.
+        fit: The parser of `fit`.
+
+    Raises:
+        ValueError: A setting is wrong, the study was begun with others, or no trial has ended well.
+    """
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of heartbeats, retries and plots
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    base, drawn_from = Base(fit, options), distributions(search.space)
+    base.check(search.space)
+    _check(options, search)
+    directions = model.stages["val"].higher_is_better()
+    if options.monitor not in directions:
+        raise ValueError(f"monitor: must be one of {', '.join(directions)}, found {options.monitor!r}")
+    folds = {f"search.folds.{key}": text(value) for key, value in asdict(search.folds).items()}
+    folder = RUNS / options.name
+    shared = SharedStudy(folder, search, drawn_from, directions[options.monitor], {**folds, **base.identity()})
+    console = Console()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which puts the trial back
+    try:
+        shared.run(
+            FoldsObjective(base, search, options.name),
+            lambda trial: console.print(line(trial, search.space), soft_wrap=True, highlight=False, markup=False),
+        )
+    except KeyboardInterrupt as error:
+        raise SystemExit(STOPPED) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with shared.lock:
+        report(shared.study, search.space, base, options.monitor, folder / "search", console)
+
+
+def _check(options: Namespace, search: SearchConfig) -> None:
+    """Refuse settings under which no trial has a figure."""
+    if search.trials < 1:
+        raise ValueError(f"search.trials: must be at least 1, found {search.trials}")
+    if search.stale_after < 1:
+        raise ValueError(f"search.stale_after: must be at least 1 second, found {search.stale_after}")
+    if options.trainer.limit_val_batches == 0:
+        raise ValueError("trainer.limit_val_batches: must be greater than 0 for a search, found 0")
+    if options.trainer.fast_dev_run or options.trainer.enable_checkpointing is False:
+        raise ValueError("trainer: must neither be fast_dev_run nor disable checkpointing, for a search")
