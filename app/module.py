@@ -9,20 +9,12 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from app.balancing import (
-    Balancer,
-    FixedWeights,
-    GradientConfig,
-    MicroBatch,
-    Parameters,
-    Step,
-    Update,
-    check_accumulation,
-)
+from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
 from app.metrics import StageMetrics
 from app.optimization import options_of, restore_options, with_scheduler
 from app.schedulers import SchedulerFactory, total_steps
@@ -30,9 +22,10 @@ from app.supported import check_supported
 from app.synchronization import average_running_statistics
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from app.transfer import FineTuning, LayerConfig, layer_factors, layers_of, parameter_groups, scaled_rates
+from app.transfer.starting_point import StartingPoint
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
-from models.backbones import Backbone
+from models.backbones import Backbone, without_pretrained_weights
 from models.by_name import ModulesByName
 from models.heads import Head, LinearHead
 from models.sharing import HardSharing, Sharing
@@ -64,6 +57,9 @@ class MultiTaskModule(LightningModule):
         gradients: What a gradient method looks at.
         compile: Compile every backbone by `torch.compile`.
         layers: How the layers of the backbone differ in their training.
+        init_from: A checkpoint of this program, of any tasks, from which a new training takes the weights that fit.
+        reset_head: Leave the heads in that checkpoint, and begin with new ones.
+        reset_layers: Begin with so many of the last layer groups of the backbone initialised anew, pretrained or not.
         optimizer: Any of torch.optim; null for AdamW. It has parameter groups for each layer group and head; vectors
             and scalars, such as biases, have no weight decay.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
@@ -86,6 +82,9 @@ class MultiTaskModule(LightningModule):
         gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
         compile: bool = False,
         layers: LayerConfig = LayerConfig(),  # noqa: B008  # as above
+        init_from: str | None = None,
+        reset_head: bool = False,
+        reset_layers: int = 0,
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
@@ -97,7 +96,8 @@ class MultiTaskModule(LightningModule):
             {name: task_of(name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )
         check_columns(self.tasks.values())
-        self.sharing = sharing(partial(backbone, input_shape), list(targets))
+        fresh = partial(sharing, partial(backbone, input_shape), list(targets))
+        self.sharing = fresh()
         if compile:
             torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
             for network in [module for module in self.sharing.modules() if isinstance(module, Backbone)]:
@@ -109,11 +109,11 @@ class MultiTaskModule(LightningModule):
             }
         )
         self.balancing = Update(balancer or FixedWeights(), gradients, len(targets), self.sharing.shared_features)
-        self.stages = ModulesByName[StageMetrics](
-            {stage: StageMetrics(stage, self.tasks) for stage in ("train", "val", "test")}
-        )
+        self.stages = ModulesByName[StageMetrics]({s: StageMetrics(s, self.tasks) for s in ("train", "val", "test")})
         heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
-        self.layers = layers_of(self.sharing, self.sharing.layer_groups(layers.coarse), heads)
+        groups = self.sharing.layer_groups(layers.coarse)
+        self.layers = layers_of(self.sharing, groups, heads)
+        self.start = StartingPoint(init_from, reset_head, reset_layers, groups, without_pretrained_weights()(fresh))
         rates = {name: task.config.rate for name, task in self.tasks.items()}
         self.layer_factors = layer_factors(list(self.layers), layers.decay, rates)
         self.fine_tuning: FineTuning | None = None  # set by a schedule
@@ -244,13 +244,11 @@ class MultiTaskModule(LightningModule):
         """Take the precision on, and refuse what cannot be trained with.
 
         Raises:
-            ValueError: The trainer's settings are not supported, or they accumulate where a balancer needs the whole
-                step at once.
+            ValueError: The trainer's settings are not supported.
         """
-        check_accumulation(self.balancing.scalarizer, self.balancing.config, self.trainer.accumulate_grad_batches)
         self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
         self.balancing.overflows = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        check_supported(self.trainer, self.stages.values())
+        check_supported(self.trainer, self.stages.values(), self.balancing)
         # Lightning does so too, but after it has read a checkpoint's weights, which would be rounded to 32 bits.
         self.trainer.precision_plugin.convert_module(self)
 
@@ -267,6 +265,11 @@ class MultiTaskModule(LightningModule):
             others = {name: x for name, x in checkpoint["state_dict"].items() if not name.startswith(BALANCING)}
             own = {name: x for name, x in self.state_dict().items() if name.startswith(BALANCING)}
             checkpoint["state_dict"] = others | own
+
+    def on_fit_start(self) -> None:
+        """Take the starting point, alike on every rank; before this, Lightning does not tell that a run is resumed."""
+        for line in [] if self.trainer.ckpt_path else self.start.apply(self, list(self.tasks), self.balancing.seed):
+            rank_zero_info(line)
 
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""

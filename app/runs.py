@@ -38,8 +38,12 @@ def run_folder(checkpoint: Path | None, name: str) -> Path:
     return RUNS / name / f"version_{max((int(version) for version in versions if version.isdigit()), default=-1) + 1}"
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     """A checkpoint's content, its tensors not yet read from the disk.
+
+    Args:
+        path: Of the file.
+        key: What the configuration calls it.
 
     Raises:
         ValueError: It is no checkpoint, or holds other than tensors and plain values; none of its code has run.
@@ -48,13 +52,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"ckpt_path: a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
+            f"{key}: a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
             "which was not run"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"ckpt_path: must be a checkpoint, but {path} cannot be read: {error}") from error
+        raise ValueError(f"{key}: must be a checkpoint, but {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"ckpt_path: must be a checkpoint with a 'state_dict', found none in {path}")
+        raise ValueError(f"{key}: must be a checkpoint with a 'state_dict', found none in {path}")
     return content
 
 

@@ -8,16 +8,18 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
+from app.balancing import Update, check_accumulation
 from app.metrics import StageMetrics
 
 
-def check_supported(trainer: Trainer, stages: Iterable[StageMetrics]) -> None:
+def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing: Update) -> None:
     """Refuse strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
 
     Raises:
-        ValueError: Several processes otherwise than by `ddp` or with a metric that they cannot gather, or half
-            precision otherwise than mixed.
+        ValueError: Several processes otherwise than by `ddp` or with a metric that they cannot gather, half precision
+            otherwise than mixed, or accumulation where a balancer needs the whole step at once.
     """
+    check_accumulation(balancing.scalarizer, balancing.config, trainer.accumulate_grad_batches)
     strategy, precision = trainer.strategy, str(trainer.precision)
     if trainer.world_size > 1:
         if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):

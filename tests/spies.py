@@ -80,3 +80,13 @@ class SignalAt(Callback):
     def send(self):
         for _ in range(self.times):
             self.kill(os.getpgrp() if self.kill is os.killpg else os.getpid(), self.number)
+
+
+class SaveEnd(Callback):
+    """Saves the state of the network after training, as every rank has it, as `<folder>/end-<rank>.pt`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_fit_end(self, trainer, pl_module):
+        torch.save(pl_module.state_dict(), self.folder / f"end-{trainer.global_rank}.pt")

@@ -1,10 +1,12 @@
 """What is shown and saved along the way."""
 
+from app.callbacks.averaging import EMA, SWA
 from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
+from app.callbacks.l2_sp import L2SP
 from app.callbacks.layer_curves import LayerCurves
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
@@ -14,6 +16,9 @@ from app.callbacks.step_curves import StepCurves
 from app.callbacks.thawing import Thawing
 
 __all__ = [
+    "EMA",
+    "L2SP",
+    "SWA",
     "BestCheckpoint",
     "Charts",
     "ConfigEcho",

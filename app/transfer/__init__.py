@@ -6,6 +6,7 @@ from app.transfer.parameter_groups import LayerConfig, layer_factors, parameter_
 from app.transfer.phases import Phase, check_phases
 from app.transfer.presets import Preset, Schedule, phases_of
 from app.transfer.progress import Progress
+from app.transfer.starting_point import StartingPoint
 
 __all__ = [
     "FineTuning",
@@ -14,6 +15,7 @@ __all__ = [
     "Preset",
     "Progress",
     "Schedule",
+    "StartingPoint",
     "check_phases",
     "layer_factors",
     "layers_of",

@@ -27,18 +27,31 @@ class Digits(Source):
         val_pairs: Samples for validation.
         test_pairs: Samples for the test.
         seed: Which scans go into which split, and which are paired. Not the seed of the training run.
+        tasks: Those that there are; null for all four.
+
+    Raises:
+        ValueError: There is no such task, or none is wanted.
     """
 
     def __init__(
-        self, train_pairs: int = 20_000, val_pairs: int = 2_000, test_pairs: int = 5_000, seed: int = 0
+        self,
+        train_pairs: int = 20_000,
+        val_pairs: int = 2_000,
+        test_pairs: int = 5_000,
+        seed: int = 0,
+        tasks: list[str] | None = None,
     ) -> None:
         digits = tuple(str(digit) for digit in range(10))
-        self.targets: dict[str, Target] = {
+        targets: dict[str, Target] = {
             "left": Categorical(digits),
             "right": Categorical(digits),
             "sum": Continuous(),
             "parity": Binary(("different", "same")),
         }
+        wanted = list(targets) if tasks is None else tasks
+        if not wanted or not set(wanted) <= set(targets):
+            raise ValueError(f"data.sources: tasks of Digits must be among {list(targets)}, found {wanted}")
+        self.targets = {task: targets[task] for task in wanted}
         scans, digit = load_digits(return_X_y=True)
         train, rest = train_test_split(np.arange(len(digit)), train_size=0.7, stratify=digit, random_state=seed)
         val, test = train_test_split(rest, train_size=0.5, stratify=digit[rest], random_state=seed)
@@ -48,15 +61,16 @@ class Digits(Source):
             zip(SPLITS, (train, val, test), (train_pairs, val_pairs, test_pairs), strict=True)
         ):
             rng = np.random.default_rng((seed, number))
-            self._splits[name] = _overlay(images[rows], torch.from_numpy(digit[rows]), pairs, rng)
+            canvas, labels = _overlay(images[rows], torch.from_numpy(digit[rows]), pairs, rng)
+            self._splits[name] = TensorSplit(canvas, {task: labels[task] for task in wanted})
 
     def split(self, name: SplitName) -> TensorSplit:
         """Inputs are [N, 1, 12, 12] in [0, 1]."""
         return self._splits[name]
 
 
-def _overlay(scans: Tensor, digits: Tensor, pairs: int, rng: np.random.Generator) -> TensorSplit:
-    """Draw `pairs` ordered pairs of two different `scans` [N, 8, 8] and overlay them."""
+def _overlay(scans: Tensor, digits: Tensor, pairs: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw `pairs` ordered pairs of two different `scans` [N, 8, 8] and overlay them; with the labels of all tasks."""
     left = torch.from_numpy(rng.integers(len(scans), size=pairs))
     right = (left + torch.from_numpy(rng.integers(1, len(scans), size=pairs))) % len(scans)
     canvas = torch.zeros(pairs, 1, CANVAS, CANVAS)
@@ -70,4 +84,4 @@ def _overlay(scans: Tensor, digits: Tensor, pairs: int, rng: np.random.Generator
         "sum": (first + second).float(),
         "parity": ((first + second) % 2 == 0).float(),
     }
-    return TensorSplit(canvas, labels)
+    return canvas, labels

@@ -1,9 +1,18 @@
 """Backbones: one sample in, one feature a stage out."""
 
 from models.backbones.base import Backbone
+from models.backbones.creation import wants_pretrained_weights, without_pretrained_weights
 from models.backbones.late_fusion import LateFusion
 from models.backbones.lenet import LeNet
 from models.backbones.mlp import MLP
 from models.backbones.timm_backbone import TimmBackbone
 
-__all__ = ["MLP", "Backbone", "LateFusion", "LeNet", "TimmBackbone"]
+__all__ = [
+    "MLP",
+    "Backbone",
+    "LateFusion",
+    "LeNet",
+    "TimmBackbone",
+    "wants_pretrained_weights",
+    "without_pretrained_weights",
+]

@@ -12,7 +12,8 @@ class Backbone(nn.Module, ABC):
     input. The last stage gives the embedding [B, C] that the network's own classifier would read.
 
     The first argument of a subclass is `input_shape`, the shape of one sample without the batch dimension; it comes
-    from the data, all other arguments from the config.
+    from the data, all other arguments from the config. One that can load pretrained weights does so only if
+    `wants_pretrained_weights()`.
 
     Attributes:
         channels: the C of every stage's feature.

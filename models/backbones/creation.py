@@ -1,5 +1,8 @@
 """Creates timm networks; what cannot be created is one clear error."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 
@@ -7,6 +10,23 @@ import huggingface_hub
 import timm
 import torch
 from torch import Tensor
+
+_pretrained = ContextVar("pretrained", default=True)
+
+
+@contextmanager
+def without_pretrained_weights() -> Iterator[None]:
+    """Within it, networks are built as if they had been asked for no pretrained weights."""
+    token = _pretrained.set(False)
+    try:
+        yield
+    finally:
+        _pretrained.reset(token)
+
+
+def wants_pretrained_weights() -> bool:
+    """Whether pretrained weights are to be loaded, where a network is asked for them."""
+    return _pretrained.get()
 
 
 def create(input_shape: tuple[int, ...], name: str, pretrained: bool, rates: dict[str, float]) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.backbones import weights as weight_files
 from models.backbones.base import Backbone
-from models.backbones.creation import create, embed
+from models.backbones.creation import create, embed, wants_pretrained_weights
 from models.backbones.cutting import find_cut
 
 
@@ -52,8 +52,9 @@ class TimmBackbone(Backbone):
         if pretrained and weights is not None:
             raise ValueError(f"backbone.weights: give either pretrained or weights, found both ({weights!r})")
         rates = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
-        self.net = create(input_shape, name, pretrained, {key: rate for key, rate in rates.items() if rate})
-        if weights is not None:
+        wanted = wants_pretrained_weights()
+        self.net = create(input_shape, name, pretrained and wanted, {key: rate for key, rate in rates.items() if rate})
+        if weights is not None and wanted:
             weight_files.load(self.net, weights, match, in_chans=input_shape[0])
         # A fixed pattern and not noise: the random state is the initialisation's alone.
         sample = torch.arange(prod(input_shape)).sin().view(1, *input_shape)

@@ -88,3 +88,12 @@ def test_reproducible_from_its_seed_alone() -> None:
         assert torch.equal(one.inputs, two.inputs)
         assert not torch.equal(one.inputs, other.inputs)
         assert all(torch.equal(one.labels(task), two.labels(task)) for task in ("left", "right", "sum", "parity"))
+
+
+def test_tasks_may_be_chosen() -> None:
+    source = Digits(5, 3, 2, tasks=["sum", "left"])
+    assert list(source.targets) == ["sum", "left"]
+    assert torch.equal(source.split("train").labels("sum"), Digits(5, 3, 2).split("train").labels("sum"))
+    for wrong in (["middle"], []):
+        with pytest.raises(ValueError, match=r"tasks of Digits must be among \['left', .*, found \["):
+            Digits(5, 3, 2, tasks=wrong)

@@ -1,0 +1,155 @@
+"""Averages of the weights over the steps or epochs of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+
+Average = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
+
+
+class WeightAverage(WeightAveraging):
+    """Lightning's averaging of weights, mended.
+
+    Once it has begun, validation and the best checkpoint use the average, as does what tests, predicts or starts from
+    any checkpoint of the run; a resumed run goes on with both the average and the weights that are trained.
+
+    Running statistics are averaged as the weights are, so that no pass over the data is needed for them; whole numbers,
+    such as counts of batches, are copied. What is frozen stays as it is.
+
+    What is mended: Lightning copies the network before its precision is set, its starting point taken and its device
+    known, so that on a GPU it would average on the CPU; it validates and saves the initial weights as long as there is
+    no average; it tests the weights that are not averaged after a fit; and its moving average rounds, so that frozen
+    weights drift.
+    """
+
+    def __init__(self, average: Average) -> None:
+        super().__init__(multi_avg_fn=_copying_whole_numbers(average))
+        self._loaded: dict[str, Tensor] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the network, which is now as it is trained."""
+        self._average_model = AveragedModel(pl_module, use_buffers=True, **self._kwargs)
+        if self._loaded:
+            self._average_model.load_state_dict(self._loaded)
+            self._loaded = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is an average."""
+        return self._average_model is not None and bool(self._average_model.n_averaged > 0)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the average."""
+        if self.begun:
+            self._swap_models(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with what is trained."""
+        if self.begun:
+            self._swap_models(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End with the average. A checkpoint that is evaluated after it is no longer taken apart."""
+        if self.begun:
+            super().on_train_end(trainer, pl_module)
+        self._average_model = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average as the weights, and what is trained beside it."""
+        if self.begun:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with what was trained, and keep the average until the network is on its device."""
+        if trainer.training and "averaging_state" in checkpoint:
+            average = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
+            self._loaded = average | checkpoint["averaging_state"]
+            pl_module.load_state_dict(checkpoint["current_model_state"])
+
+
+class EMA(WeightAverage):
+    """Exponential moving average of the weights, after every optimizer step: average ← decay·average + (1 − decay)·w.
+
+    It begins as the weights after the first step.
+
+    Args:
+        decay: The average looks about 1 / (1 − decay) steps back, which should be a small part of the run.
+
+    Raises:
+        ValueError: The decay is not within [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"trainer.callbacks.EMA.decay: must be in [0, 1), found {decay}")
+        super().__init__(get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+
+
+class SWA(WeightAverage):
+    """Stochastic weight averaging: the mean of the weights at the ends of the last epochs, before their validations.
+
+    Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (2018). There the rate is high
+    and constant or cyclic while weights are averaged, which is for `model.lr_scheduler` to say; and there a pass over
+    the data takes running statistics anew for the average, which here are averaged.
+
+    Args:
+        start_epoch: The first epoch whose weights count, counted from 0; null for when three quarters of
+            `trainer.max_epochs` are over, as in the paper.
+
+    Raises:
+        ValueError: The epoch is negative.
+    """
+
+    def __init__(self, start_epoch: int | None = None) -> None:
+        if start_epoch is not None and start_epoch < 0:
+            raise ValueError(f"trainer.callbacks.SWA.start_epoch: must not be negative, found {start_epoch}")
+        super().__init__(get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
+        self.start_epoch, self._start = start_epoch, 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Work out when to begin.
+
+        Raises:
+            ValueError: That is not within the run.
+        """
+        epochs = trainer.max_epochs if trainer.max_epochs != -1 else None
+        if stage != "fit":
+            return
+        if self.start_epoch is None and epochs is None:
+            raise ValueError(
+                "trainer.callbacks.SWA.start_epoch: must be given for a run without max_epochs, found null"
+            )
+        self._start = self.start_epoch if self.start_epoch is not None else 3 * (epochs or 0) // 4
+        if epochs is not None and self._start >= epochs:
+            raise ValueError(
+                f"trainer.callbacks.SWA.start_epoch: must be less than max_epochs, {epochs}, found {self._start}"
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the weights in, if the epoch ends."""
+        if trainer.is_last_batch and trainer.current_epoch >= self._start:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def _copying_whole_numbers(average: Average) -> Average:
+    """An average of real numbers that takes whole ones as they are."""
+
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], number: Any) -> None:
+        if averages[0].is_floating_point():
+            average(averages, values, number)
+        else:
+            for each, value in zip(averages, values, strict=True):
+                each.copy_(value)
+
+    return update
