@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Forks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from app.cli import PolyheadCLI, main
@@ -59,6 +60,14 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     for name in set(sys.modules) - before:  # another test may write a file of the same name
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(tmp_path):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def train_forked() -> Iterator[Forks]:
+    """`train.py` in a process of its own, in the current folder."""
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,14 +1,15 @@
 """Killed and resumed is never killed."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, Train, scalars, steps
+from conftest import ROOT, Train, scalars, steps
 from forked import Forks
 from pictures import Pictures, cut
+from resuming import assert_same_run, fit, kill_and_resume, killed_at, last
 
 PLATEAU = [
     "--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau", "--model.lr_scheduler.patience", "0",
@@ -39,49 +40,6 @@ METHODS["cagrad"] += ["--model.gradients.every", "5"]  # between its steps the w
 FLOAT64 = ["--trainer.precision", "64-true"]
 
 
-@pytest.fixture(scope="module")
-def train_forked() -> Iterator[Forks]:
-    """`train.py` in a process of its own, in the current folder."""
-    forks = Forks()
-    yield forks
-    forks.close()
-
-
-def last(name: str) -> dict:
-    return torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
-
-
-def fit(name: str, *options: str) -> list[str]:
-    """Arguments of a run that writes its rows to the folder `name`."""
-    Path(name).mkdir(exist_ok=True)
-    spy = "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.folder", name
-    return ["fit", "--config", str(SMALL), "--name", name, *options, *spy]
-
-
-def killed_at(epoch: int, batch: int) -> list[str]:
-    """Options that have a run killed by SIGKILL."""
-    return ["--trainer.callbacks+=spies.SignalAt", f"--trainer.callbacks.epoch={epoch}",
-            f"--trainer.callbacks.batch={batch}"]  # fmt: skip
-
-
-def assert_same_run(epoch: int, batch: int, ranks: int = 1, stopped: str = "stopped", resumed: str = "resumed") -> None:
-    """Run `stopped`, resumed at micro-batch `batch` of `epoch` in the folder `resumed`, equals `whole`."""
-    expected, found = last("whole"), last(stopped)
-    assert expected["global_step"] == found["global_step"]
-    for name, value in expected["state_dict"].items():
-        assert torch.equal(value.nan_to_num(), found["state_dict"][name].nan_to_num()), name
-    for rank in range(ranks):
-        whole, before = steps(Path("whole"), rank), steps(Path(stopped), rank)
-        after = [line for line in whole if (line["epoch"], line["batch"]) >= (epoch, batch)]
-        assert after
-        assert steps(Path(resumed), rank) == after
-        assert before == whole[: len(before)]
-    curves, others = scalars(Path("runs/whole/version_0")), scalars(Path(f"runs/{stopped}/version_0"))
-    assert curves.keys() == others.keys()
-    for tag, points in curves.items():  # what was written before the kill is there, what was lost is written again
-        assert dict(points) == dict(others[tag]), tag
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -103,26 +61,15 @@ def test_killed_run_goes_on_from_the_end_of_an_epoch(
         assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/backbone.stage0"]}) > 2
 
 
-def kill_and_resume(forks: Forks, train_here: Callable, options: list[str], step: int, workers: int = 0) -> None:
-    """Kill the run `whole`, 3 epochs of 8 steps, under way in `step`, and go on from the multiple of 3 before it."""
-    stopped, resumed = f"stopped-{workers}", f"resumed-{workers}"
-    options = [*options, "--data.num_workers", str(workers)]
-    epoch, batch = divmod(step, 8)
-    forks(*fit(stopped, *options, "--save_every_n_steps", "3", *killed_at(epoch, batch)), code=-9)
-    saved = max(step // 3 * 3, epoch * 8)  # each epoch is saved at its end
-    assert last(stopped)["global_step"] == saved
-    train_here(*fit(resumed, *options, "--name", stopped, "--ckpt_path", "last"))
-    assert_same_run(epoch, saved - epoch * 8, stopped=stopped, resumed=resumed)
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_killed_run_draws_the_same_rows_with_workers_that_run_ahead_and_without(
     train_forked: Forks, train_here: Callable, strategy: str
 ) -> None:
     options, arbitrary = [*STRATEGIES[strategy], "--trainer.max_epochs", "3"], random.Random(strategy)
     train_here(*fit("whole", *options))
-    for workers in (0, 2):
-        kill_and_resume(train_forked, train_here, options, arbitrary.randrange(3, 24), workers)
+    for workers in ("0", "2"):
+        ahead = [*options, "--data.num_workers", workers]
+        kill_and_resume(train_forked, train_here, ahead, arbitrary.randrange(3, 24), name=workers)
 
 
 @pytest.mark.parametrize("method", METHODS)
