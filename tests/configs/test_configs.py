@@ -40,20 +40,22 @@ def wine(folder: Path) -> list[str]:
 NEEDS: dict[str, Callable[[Path], list[str]]] = {
     "folder": pictures,
     "multi_fashion": installed_fashion,
+    "multi_fashion_kurin": installed_fashion,
+    "multi_mnist": installed_fashion,
     "table": wine,
     "torch_dataset": unpacked_fashion,
 }
+BENCHMARKS = sorted((ROOT / "configs").glob("benchmarks/*.yaml"))
+CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), *BENCHMARKS]
+FRAGMENTS = [  # those of a search are not of `fit`
+    path for path in sorted((ROOT / "configs").glob("*/*.yaml")) if path.parent.name not in ("benchmarks", "search")
+]
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_builds_and_takes_a_step(train_here: Callable, tmp_path: Path, config: Path) -> None:
     more = NEEDS[config.stem](tmp_path) if config.stem in NEEDS else []
     train_here("fit", "--config", str(config), "--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", *more)
-
-
-FRAGMENTS = [
-    path for path in sorted((ROOT / "configs").glob("*/*.yaml")) if path.parent.name != "search"
-]  # not of `fit`
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.stem)
@@ -62,8 +64,13 @@ def test_fragment_builds_on_any_config_and_takes_a_step(train_here: Callable, fr
     train_here("fit", "--config", str(SMALL), "--config", str(fragment), "--trainer.fast_dev_run", "1")
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_header_says_what_the_run_is(config: Path) -> None:
     header = [line for line in config.read_text().splitlines() if line.startswith("#")]
     for word in ("Command:", "Hardware:", "Minutes:", "Reached:"):
         assert any(word in line for line in header), f"{config.name} lacks {word!r}"
+
+
+@pytest.mark.parametrize("config", BENCHMARKS, ids=lambda path: path.stem)
+def test_header_says_what_was_published(config: Path) -> None:
+    assert "# Published:" in config.read_text(), f"{config.name} lacks the paper's figure"
