@@ -234,7 +234,7 @@ class PolyheadCLI(CommandCLI):
         labelled = dict(zip(self.model.tasks, self.datamodule.datasets["val"].labelled.any(dim=1), strict=True))
         task = monitor.rsplit("/", 1)[1]
         main = [name for name, each in self.model.tasks.items() if not each.config.auxiliary]
-        if not any(labelled[name] for name in (main if task == "total" else [task])):
+        if not any(labelled[name] for name in (main if task in ("total", "mean") else [task])):
             raise ValueError(f"monitor: must be of a task with a label in split 'val', found {monitor!r}")
 
     def _run_logger(self) -> TensorBoardLogger:
@@ -251,8 +251,11 @@ class PolyheadCLI(CommandCLI):
     def _save_results(self, values: Mapping[str, float], checkpoint: Path | None) -> None:
         """Write the test's figures to `results.json`, and beside the hyper-parameters into TensorBoard."""
         best = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
+        tasks = by_task(values, "test")
+        mean = {"mean": tasks.pop("mean")} if "mean" in tasks else {}
         results = {
-            "tasks": by_task(values, "test"),
+            "tasks": tasks,
+            **mean,
             "best": {each.monitor: each.best_model_score.item() for each in best if each.best_model_score is not None},
             "step": read_checkpoint(checkpoint)["global_step"] if checkpoint else self.trainer.global_step,
             "checkpoint": os.path.relpath(checkpoint, self.folder) if checkpoint else None,

@@ -78,17 +78,22 @@ class StageMetrics(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """All values of the epoch over all ranks; then start anew. Collective; a task without rows has no values.
 
-        `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out.
+        `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out. `<metric>/<stage>/mean`
+        is the plain mean over these tasks, of a metric that each of them has.
         """
         means, rows = (each.view(len(self.names)) for each in self.losses.compute())  # torchmetrics makes [1] a scalar
         measured = zip(self.names, means, rows, strict=True)
         losses = {name: loss for name, loss, count in measured if count}  # a NaN of a run gone wrong is to be seen
         values = {f"loss/{self.stage}/{name}": loss for name, loss in losses.items()}
-        main = [weight * losses[name] for name, weight in self.weights.items() if name in losses]
-        values[f"loss/{self.stage}/total"] = torch.stack(main).sum() if main else torch.tensor(torch.nan)
+        weighted = [weight * losses[name] for name, weight in self.weights.items() if name in losses]
+        values[f"loss/{self.stage}/total"] = torch.stack(weighted).sum() if weighted else torch.tensor(torch.nan)
         for name in losses:
             for quantity, value in self.collections[name].compute().items():
                 values[f"{quantity}/{self.stage}/{name}"] = value
+        for quantity in self.in_common():
+            keys = [f"{quantity}/{self.stage}/{name}" for name in self.weights if name in losses]
+            if present := [values[key] for key in keys if key in values]:
+                values[f"{quantity}/{self.stage}/mean"] = torch.stack(present).mean()
         values |= curves(self.names, self.stage, self.balance.compute()) if self.balance.update_called else {}
         self.reset()
         return values
@@ -149,7 +154,15 @@ class StageMetrics(nn.Module):
         for name, collection in self.collections.items():
             for quantity, metric in collection.items():
                 better[f"{quantity}/{self.stage}/{name}"] = bool(metric.higher_is_better)
-        return better
+        return better | {f"{quantity}/{self.stage}/mean": up for quantity, up in self.in_common().items()}
+
+    def in_common(self) -> dict[str, bool]:
+        """The metrics that all of several tasks have, auxiliary ones left out: whether more of it is better."""
+        directions = [
+            {(quantity, bool(metric.higher_is_better)) for quantity, metric in self.collections[name].items()}
+            for name in self.weights
+        ]
+        return dict(sorted(set.intersection(*directions))) if len(directions) > 1 else {}
 
 
 def _kind(metric: Metric) -> list[Any]:

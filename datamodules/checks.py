@@ -14,7 +14,7 @@ from datamodules.targets import Binary, Categorical, MultiLabel, Target
 
 Shape = tuple[int, ...]
 
-RESERVED = ("total", "shared", "row", "source", "sample", "training")
+RESERVED = ("total", "mean", "shared", "row", "source", "sample", "training")
 
 
 def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:

@@ -15,7 +15,7 @@ def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, floa
         stage: Which stage's are wanted.
 
     Returns:
-        Task → quantity → value, without the total over the tasks.
+        Task → quantity → value, without the total over the tasks; "mean" is a task for what they have in common.
     """
     tasks: dict[str, dict[str, float]] = {}
     for name, value in values.items():

@@ -125,6 +125,20 @@ def test_total_is_weighted_and_leaves_auxiliary_tasks_out() -> None:
     assert "loss/val/smoker" in values
 
 
+def test_mean_is_of_the_metric_that_all_main_tasks_have() -> None:
+    tasks, metrics = stage(mass=TaskConfig(auxiliary=True), kind=TaskConfig(weight=2.0))
+    feed(metrics, tasks, ((), ("smoker",), (), ()))
+    assert metrics.higher_is_better()["accuracy/val/mean"] is True
+    values = floats(metrics.compute())
+    each = [values[f"accuracy/val/{name}"] for name in ("kind", "smoker", "flags")]
+    assert len(set(each)) == 3
+    assert values["accuracy/val/mean"] == pytest.approx(sum(each) / 3)  # whatever their weights and rows
+    assert [name for name in values if name.endswith("/mean")] == ["accuracy/val/mean"]  # not f1, which kind lacks
+    feed(metrics, tasks, (("kind", "smoker"),) * 4)
+    values = floats(metrics.compute())
+    assert values["accuracy/val/mean"] == values["accuracy/val/flags"]
+
+
 def test_a_loss_gone_wrong_is_shown_and_spoils_the_total() -> None:
     tasks, metrics = stage()
     feed(metrics, tasks)
