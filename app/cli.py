@@ -47,7 +47,7 @@ from app.schedulers import (
 from app.transfer import Schedule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import UnreadableRowError
-from models.backbones import LateFusion, TimmBackbone
+from models.backbones import LateFusion, Projected, TimmBackbone
 
 MONITOR = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
 
@@ -306,6 +306,8 @@ def _timm_name(backbone: Any) -> str | None:
     kind = locate(backbone.class_path) if isinstance(backbone, Namespace) else None
     if kind is LateFusion:
         return _timm_name(backbone.init_args.get("backbones", {}).get("image"))
+    if kind is Projected:
+        return _timm_name(backbone.init_args.get("backbone"))
     of_timm = isinstance(kind, type) and issubclass(kind, TimmBackbone)
     name: str | None = backbone.init_args.get("name") if of_timm else None
     return name

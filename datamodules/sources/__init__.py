@@ -1,8 +1,11 @@
 """One dataset format a file."""
 
 from datamodules.sources.base import SPLITS, Source, Split, SplitName, UnreadableRowError
+from datamodules.sources.celeba import CelebA
+from datamodules.sources.cifar100 import CIFAR100Superclasses
 from datamodules.sources.digits import Digits
 from datamodules.sources.folder import Folder
+from datamodules.sources.image_lists import ImageLists
 from datamodules.sources.images import ImageSplit
 from datamodules.sources.memory import TensorSplit
 from datamodules.sources.overlaid_mnist import OverlaidMNIST
@@ -11,9 +14,12 @@ from datamodules.sources.torch_dataset import TorchDataset
 
 __all__ = [
     "SPLITS",
+    "CIFAR100Superclasses",
+    "CelebA",
     "Column",
     "Digits",
     "Folder",
+    "ImageLists",
     "ImageSplit",
     "OverlaidMNIST",
     "Source",

@@ -5,6 +5,7 @@ from models.backbones.creation import wants_pretrained_weights, without_pretrain
 from models.backbones.late_fusion import LateFusion
 from models.backbones.lenet import LeNet
 from models.backbones.mlp import MLP
+from models.backbones.projected import Projected
 from models.backbones.timm_backbone import TimmBackbone
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Backbone",
     "LateFusion",
     "LeNet",
+    "Projected",
     "TimmBackbone",
     "wants_pretrained_weights",
     "without_pretrained_weights",
