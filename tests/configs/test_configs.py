@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fashion
+import layouts
 import polars
 import pytest
 from conftest import ROOT, SMALL
@@ -36,12 +37,41 @@ def wine(folder: Path) -> list[str]:
     return []
 
 
+SMALL_BATCHES = ["--data.sampling.batch_size", "2", "--data.eval_batch_size", "2", "--data.num_workers", "0"]
+
+
+def cifar100(folder: Path) -> list[str]:
+    layouts.cifar100(folder / "data/cifar-100-python")
+    return SMALL_BATCHES
+
+
+def celeba(folder: Path) -> list[str]:
+    layouts.celeba(folder / "data/celeba")
+    return SMALL_BATCHES
+
+
+def office(name: str, inner: str, *domains: str) -> Callable[[Path], list[str]]:
+    def write(folder: Path) -> list[str]:
+        for domain in domains:
+            layouts.office(folder / "office", domain, inner)
+        (folder / "data/lists").mkdir(parents=True)
+        (folder / "office/images").rename(folder / "data" / name)
+        (folder / "office/lists").rename(folder / "data/lists" / name)
+        return [*SMALL_BATCHES, "--model.backbone.init_args.backbone.init_args.pretrained", "false"]
+
+    return write
+
+
 # What a configuration needs: config → writes its files where it is run, and says what else belongs on the command line.
 NEEDS: dict[str, Callable[[Path], list[str]]] = {
+    "celeba": celeba,
+    "cifar100": cifar100,
     "folder": pictures,
     "multi_fashion": installed_fashion,
     "multi_fashion_kurin": installed_fashion,
     "multi_mnist": installed_fashion,
+    "office31": office("office-31", "images/", "amazon", "dslr", "webcam"),
+    "office_home": office("office-home", "", "Art", "Clipart", "Product", "Real_World"),
     "table": wine,
     "torch_dataset": unpacked_fashion,
 }
