@@ -37,7 +37,7 @@ SIZES = {"train": 1000, "val": 1000}
 SEEDS, RATES = range(3), ("0.001", "0.003")
 DECAYS = ("0.65", "0.8", "0.9")  # of gradual unfreezing
 PRETRAINED = ["--model.backbone.weights", "WEIGHTS", "--model.backbone.match", "order"]
-GRADUAL = ["--schedule", "{preset: gradual_unfreeze, phases: 4}", "--model.layers.coarse", "true"]
+GRADUAL = ["--schedule", "{preset: gradual_unfreeze, phases: 4, epochs: [1, 2, 3]}", "--model.layers.coarse", "true"]
 SCHEDULES = {
     "from scratch": [[]],
     "gradual_unfreeze": [[*PRETRAINED, *GRADUAL, "--model.layers.decay", decay] for decay in DECAYS],
