@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.reading import Reader
 from datamodules.sources import Source, Split, SplitName
-from datamodules.targets import Binary, Categorical, MultiLabel, Target
+from datamodules.targets import Binary, Categorical, Dense, MultiLabel, Target
 
 Shape = tuple[int, ...]
 
@@ -69,7 +69,9 @@ def check_split(name: SplitName, splits: Mapping[str, Split], targets: Mapping[s
 
 
 def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
-    """`target` with the statistics of the training `splits` of all sources that carry it."""
+    """`target` with the statistics of the training `splits` of all sources that carry it, if it has any."""
+    if isinstance(target, Dense):  # whose labels need not be in memory
+        return target
     return target.fitted(torch.cat([split.labels(task) for split in splits if task in split.labelled]))
 
 

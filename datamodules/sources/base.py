@@ -88,7 +88,8 @@ class Split(ABC):
         """
         for task, labels in self._labels.items():
             shape = (len(self), *targets[task].label_shape)
-            if labels.shape != shape:
+            sizes = zip(labels.shape, shape, strict=False)
+            if labels.ndim != len(shape) or any(size != wanted for size, wanted in sizes if wanted != -1):
                 raise ValueError(f"target {task!r}: labels must have the shape {shape}, found {tuple(labels.shape)}")
             mask = self.labelled[task]
             if mask.dtype != torch.bool or mask.shape != (len(self),):
@@ -99,10 +100,8 @@ class Split(ABC):
             bad = targets[task].invalid(labels) & mask
             if bad.any():
                 row = int(bad.nonzero()[0])
-                found = labels[row].tolist()
-                raise ValueError(
-                    f"{self.name(row)}, target {task!r}: a label must be {targets[task].rule}, found {found}"
-                )
+                rule, found = targets[task].rule, targets[task].found(labels[row])
+                raise ValueError(f"{self.name(row)}, target {task!r}: a label must be {rule}, found {found}")
 
 
 class Source(ABC):

@@ -1,41 +1,14 @@
-"""What a label is. How it is learned is the business of `app.tasks`."""
+"""Targets of one label a row."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Target(ABC):
-    """One task's label: its values, their names or unit, and what the training split says of them."""
-
-    @property
-    @abstractmethod
-    def outputs(self) -> int:
-        """How many numbers a head predicts for one row."""
-
-    @property
-    @abstractmethod
-    def label_shape(self) -> tuple[int, ...]:
-        """Shape of one row's label."""
-
-    @abstractmethod
-    def invalid(self, labels: Tensor) -> Tensor:
-        """Which of `labels` [N, ...] break the rule that `rule` words: bool [N]."""
-
-    @property
-    @abstractmethod
-    def rule(self) -> str:
-        """What a label must be, in words that end an error message."""
-
-    @abstractmethod
-    def fitted(self, labels: Tensor) -> Self:
-        """This target with the statistics of the training split's `labels` [N, ...]."""
+from datamodules.targets.base import Target
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""Targets of one label a pixel."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from datamodules.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Dense(Target):
+    """A value for each pixel of the input image, as a map of the image's height and width; some pixels may lack one."""
+
+    @property
+    @abstractmethod
+    def missing(self) -> float:
+        """What stands in a label where there is no value."""
+
+    @abstractmethod
+    def valid(self, labels: Tensor) -> Tensor:
+        """Which pixels of `labels` [N, ...] have a value: bool [N, H, W]."""
+
+    @abstractmethod
+    def broken(self, labels: Tensor) -> Tensor:
+        """Which pixels of `labels` [N, ...] break the rule: bool [N, H, W]."""
+
+    def invalid(self, labels: Tensor) -> Tensor:
+        """Rows with a pixel that breaks the rule, or without a value: such a row does not carry the task."""
+        return self.broken(labels).any((1, 2)) | ~self.valid(labels).any((1, 2))
+
+    def found(self, label: Tensor) -> str:
+        """The first pixel that breaks the rule, or that there is no value."""
+        pixels = self.broken(label[None])[0].nonzero().tolist()
+        if not pixels:
+            return f"{self.missing:g} everywhere"
+        y, x = pixels[0]
+        return f"{label[..., y, x].tolist()} at pixel ({y}, {x})"
+
+    def fitted(self, labels: Tensor) -> Self:
+        """Itself: the maps of a whole training split are not held in memory."""
+        return self
+
+
+@dataclass(frozen=True)
+class DenseCategorical(Dense):
+    """One of C classes a pixel; labels are int64 class indices [N, H, W].
+
+    Args:
+        classes: The user's own class names, in the order of the indices.
+        ignore_index: Stands where a pixel is of none of them.
+
+    Raises:
+        ValueError: `ignore_index` is the index of a class.
+    """
+
+    classes: tuple[str, ...]
+    ignore_index: int = -1
+
+    def __post_init__(self) -> None:
+        if 0 <= self.ignore_index < len(self.classes):
+            raise ValueError(
+                f"ignore_index: must not be the index of a class, 0 to {len(self.classes) - 1}, "
+                f"found {self.ignore_index}"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return len(self.classes)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A map."""
+        return (-1, -1)
+
+    @property
+    def missing(self) -> float:
+        """The index that is ignored."""
+        return self.ignore_index
+
+    def valid(self, labels: Tensor) -> Tensor:
+        """All but the ignored index."""
+        return labels != self.ignore_index
+
+    def broken(self, labels: Tensor) -> Tensor:
+        """Indices outside the classes."""
+        outside = (labels < 0) | (labels >= len(self.classes)) | (labels != labels.long())
+        return outside & self.valid(labels)
+
+    @property
+    def rule(self) -> str:
+        """The range of the indices."""
+        return (
+            f"a map of class indices from 0 to {len(self.classes) - 1}, "
+            f"or {self.ignore_index} where there is none, but not everywhere"
+        )
+
+
+@dataclass(frozen=True)
+class DenseContinuous(Dense):
+    """A real number a pixel; labels are float [N, H, W], in the user's own unit, NaN where there is none.
+
+    It is learned as it is and not standardised.
+
+    Args:
+        unit: What the number counts or measures; empty if nothing.
+    """
+
+    unit: str = ""
+
+    @property
+    def outputs(self) -> int:
+        """One number."""
+        return 1
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A map."""
+        return (-1, -1)
+
+    @property
+    def missing(self) -> float:
+        """Not a number."""
+        return torch.nan
+
+    def valid(self, labels: Tensor) -> Tensor:
+        """All but NaN."""
+        return ~labels.isnan()
+
+    def broken(self, labels: Tensor) -> Tensor:
+        """Infinities."""
+        return labels.isinf()
+
+    @property
+    def rule(self) -> str:
+        """Finiteness."""
+        return "a map of finite numbers, or NaN where there is none, but not everywhere"
+
+
+@dataclass(frozen=True)
+class UnitVectors(Dense):
+    """A direction a pixel, such as a surface's normal; labels are float [N, D, H, W] of length 1, zeros without one.
+
+    Args:
+        dimensions: D.
+    """
+
+    dimensions: int = 3
+
+    @property
+    def outputs(self) -> int:
+        """A vector of any length, of which the direction counts."""
+        return self.dimensions
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A map a component."""
+        return (self.dimensions, -1, -1)
+
+    @property
+    def missing(self) -> float:
+        """Zero, in every component."""
+        return 0.0
+
+    def valid(self, labels: Tensor) -> Tensor:
+        """All but zero vectors."""
+        return (labels != 0).any(dim=1)
+
+    def broken(self, labels: Tensor) -> Tensor:
+        """Lengths that are not 1 within a thousandth."""
+        return self.valid(labels) & ~((torch.linalg.vector_norm(labels, dim=1) - 1).abs() <= 1e-3)
+
+    @property
+    def rule(self) -> str:
+        """The length."""
+        return f"{self.dimensions} maps, of vectors of length 1, or of zeros where there is none, but not everywhere"
