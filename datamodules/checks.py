@@ -108,15 +108,15 @@ def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
 
 
 def common_input_shape(
-    splits: Mapping[SplitName, Mapping[str, Split]], readers: Mapping[SplitName, Reader]
+    splits: Mapping[SplitName, Mapping[str, Split]], readers: Mapping[SplitName, Reader], targets: Mapping[str, Target]
 ) -> Shape | dict[str, Shape]:
     """Shape of one row's input, found by reading the first row of every split that can be read.
 
     Raises:
-        ValueError: Sources or splits disagree, or no row of a split can be read.
+        ValueError: Sources or splits disagree, no row of a split can be read, or a map is not of its image's size.
     """
     shapes = {
-        f"{source}, split {name!r}": _input_shape(split, readers[name])
+        f"{source}, split {name!r}": _input_shape(split, readers[name], targets)
         for name, by_source in splits.items()
         for source, split in by_source.items()
     }
@@ -157,13 +157,19 @@ def _check_members(
         )
 
 
-def _input_shape(split: Split, reader: Reader) -> Shape | dict[str, Shape]:
+def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) -> Shape | dict[str, Shape]:
     for row in range(len(split)):
-        inputs = reader(split, torch.tensor([row]), torch.tensor([0])).inputs
-        if inputs is not None:
+        read = reader(split, torch.tensor([row]), torch.tensor([0]))
+        if read.inputs is not None:
             break
     else:
         raise ValueError(f"data.sources: {split.name(0)} and all rows after it cannot be read")
-    if isinstance(inputs, dict):
-        return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
-    return tuple(inputs.shape[1:])
+    if isinstance(read.inputs, dict):
+        return {name: tuple(x.shape[1:]) for name, x in read.inputs.items()}
+    for task, labels in read.labels.items():
+        if isinstance(targets[task], Dense) and labels.shape[-2:] != read.inputs.shape[-2:]:
+            raise ValueError(
+                f"data.sources: {split.name(row)}, target {task!r}: a label must be of its image's height and width, "
+                f"{tuple(read.inputs.shape[-2:])}, found {tuple(labels.shape[-2:])}"
+            )
+    return tuple(read.inputs.shape[1:])

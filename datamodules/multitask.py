@@ -87,7 +87,7 @@ class MultiTaskDataModule(LightningDataModule):
             name: Reader(transforms.of(name, network) if transforms else None, seed, skip=on_error == "skip")
             for name in SPLITS
         }
-        self.input_shape = common_input_shape(splits, readers)
+        self.input_shape = common_input_shape(splits, readers, declared)
         self.datasets = {name: MultiTaskDataset(splits[name], list(declared), readers[name]) for name in SPLITS}
 
     def setup(self, stage: str) -> None:

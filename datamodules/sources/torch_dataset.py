@@ -17,7 +17,7 @@ from datamodules.sources.base import Source, Split, SplitName, UnreadableRowErro
 from datamodules.sources.cutting import cut
 from datamodules.sources.items import Items, one_line
 from datamodules.splitting import members_of
-from datamodules.targets import Binary, Categorical, Target
+from datamodules.targets import Binary, Categorical, Dense, Target
 
 
 class TorchDataset(Source):
@@ -60,6 +60,12 @@ class TorchDataset(Source):
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
         seed: int = 0,
     ) -> None:
+        for task, target in targets.items():
+            if isinstance(target, Dense):
+                raise ValueError(
+                    f"targets.{task}: must have one label a row, which are held in memory, found "
+                    f"{type(target).__name__}; maps come from a Source of their own"
+                )
         self.targets = targets
         datasets: dict[SplitName, Any] = {"train": train, "val": val, "test": test}
         given = {name: Items(name, each, inputs) for name, each in datasets.items() if each is not None}

@@ -173,7 +173,8 @@ class UnitVectors(Dense):
 
     def broken(self, labels: Tensor) -> Tensor:
         """Lengths that are not 1 within a thousandth."""
-        return self.valid(labels) & ~((torch.linalg.vector_norm(labels, dim=1) - 1).abs() <= 1e-3)
+        lengths: Tensor = torch.linalg.vector_norm(labels, dim=1)
+        return self.valid(labels) & ~((lengths - 1).abs() <= 1e-3)
 
     @property
     def rule(self) -> str:
