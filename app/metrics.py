@@ -73,7 +73,8 @@ class StageMetrics(nn.Module):
         """
         self.losses.update(sums, rows)
         for name, (predicted, labels) in predictions.items():
-            self.collections[name].update(predicted, labels)
+            if len(labels):  # maps may have no pixel with a label, which metrics fail on
+                self.collections[name].update(predicted, labels)
 
     def compute(self) -> dict[str, Tensor]:
         """All values of the epoch over all ranks; then start anew. Collective; a task without rows has no values.

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
+from app.heads import Shape, build_heads
 from app.metrics import StageMetrics
 from app.optimization import options_of, restore_options, with_scheduler
 from app.schedulers import SchedulerFactory, total_steps
@@ -27,10 +28,8 @@ from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
 from models.backbones import Backbone, without_pretrained_weights
 from models.by_name import ModulesByName
-from models.heads import Head, LinearHead
 from models.sharing import HardSharing, Sharing
 
-Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
 BackboneFactory = Callable[[Shape], Backbone]
 BALANCING = "balancing."  # how the names of a balancer's state begin
 SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
@@ -50,7 +49,8 @@ class MultiTaskModule(LightningModule):
         backbone: The network that turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
         sharing: What the tasks share: `HardSharing` (one trunk) or `IndependentNetworks` (nothing: the single-task
             baseline).
-        head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`.
+        head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`; a label a pixel needs
+            `UpsamplingHead` or `DeepLabHead`. Null for the first of each.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
         balancer: How the tasks' losses, each times its task's weight, become one update: a loss weighting such as
             `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
@@ -76,7 +76,7 @@ class MultiTaskModule(LightningModule):
         input_shape: Shape,
         backbone: BackboneFactory,
         sharing: SharingFactory = HardSharing,
-        head: HeadFactory = LinearHead,
+        head: HeadFactory | None = None,
         tasks: dict[str, TaskConfig] = {},  # noqa: B006  # not None, under which --model.tasks.<task> does not parse
         balancer: Balancer | None = None,
         gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
@@ -98,16 +98,11 @@ class MultiTaskModule(LightningModule):
         check_columns(self.tasks.values())
         fresh = partial(sharing, partial(backbone, input_shape), list(targets))
         self.sharing = fresh()
+        self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
         if compile:
             torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
             for network in [module for module in self.sharing.modules() if isinstance(module, Backbone)]:
                 network.compile()
-        self.heads = ModulesByName[Head](
-            {
-                name: (task.config.head or head)(self.sharing.channels[name], task.target.outputs)
-                for name, task in self.tasks.items()
-            }
-        )
         self.balancing = Update(balancer or FixedWeights(), gradients, len(targets), self.sharing.shared_features)
         self.stages = ModulesByName[StageMetrics]({s: StageMetrics(s, self.tasks) for s in ("train", "val", "test")})
         heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
@@ -167,8 +162,7 @@ class MultiTaskModule(LightningModule):
         outputs = self(batch.inputs, batch.rows) if batch.rows else {}
         sums, predictions = self._sums(batch, outputs), {}
         for name, labels in batch.targets.items():
-            task = self.tasks[name]
-            predictions[name] = task.predictions(outputs[name].detach()), task.metric_labels(labels)
+            predictions[name] = self.tasks[name].measured(outputs[name].detach(), labels)
         rows = torch.tensor([len(batch.targets.get(name, ())) for name in self.tasks], device=self.device)
         self.stages[stage].update(self._vector(sums), rows, predictions)
         return sums

@@ -7,8 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from PIL import Image
 
 from app.callbacks.gathering import gathered
 
@@ -17,7 +20,8 @@ class PredictionWriter(Callback):
     """Writes what `predict_step` gives to a CSV file, a line a row of the split, in their order.
 
     Beside the number of the `row`, `sample` is what the user calls it in the data of its `source`, such as the path of
-    its image.
+    its image. A map goes to a file of its own, `predictions/<column>/<row>`, which the table names: class indices to a
+    .png, other numbers to a .npy.
 
     Args:
         path: The file.
@@ -41,7 +45,8 @@ class PredictionWriter(Callback):
         sources, samples = loader.dataset.keys(batch.ids)
         names = {"row": batch.ids.tolist(), "source": sources, "sample": samples}
         for name, values in (names | outputs).items() if samples else []:
-            self._columns[name] += values
+            maps = isinstance(values[0], np.ndarray)
+            self._columns[name] += self._saved(name, batch.ids.tolist(), values) if maps else values
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the ranks' rows and write them."""
@@ -52,3 +57,15 @@ class PredictionWriter(Callback):
             with self.path.open("w", newline="") as file:
                 csv.writer(file).writerows([next((part.keys() for part in parts if part), []), *rows])
         rank_zero_info(f"Wrote {self.path}")
+
+    def _saved(self, column: str, rows: list[int], maps: list[NDArray[Any]]) -> list[str]:
+        """Write the map of each row; where it is, seen from the table."""
+        integers = maps[0].dtype.kind == "u"
+        names = [f"predictions/{column}/{row}.{'png' if integers else 'npy'}" for row in rows]
+        (self.path.parent / names[0]).parent.mkdir(parents=True, exist_ok=True)
+        for name, values in zip(names, maps, strict=True):
+            if integers:
+                Image.fromarray(values).save(self.path.parent / name)
+            else:
+                np.save(self.path.parent / name, values)
+        return names

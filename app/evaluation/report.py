@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+MOST_COLUMNS = 7  # of quantities that a terminal of 80 columns shows
+
 
 def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, float]]:
     """Regroup curves.
@@ -26,9 +28,15 @@ def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, floa
 
 
 def table(tasks: Mapping[str, Mapping[str, float]], title: str) -> Table:
-    """Tasks as rows, quantities as columns, as `by_task` gives them."""
+    """Tasks as rows, quantities as columns, as `by_task` gives them; the other way round if these would not fit."""
     quantities = list(dict.fromkeys(quantity for metrics in tasks.values() for quantity in metrics))
-    result = Table("task", *quantities, title=title)
-    for task, metrics in tasks.items():
-        result.add_row(task, *(f"{metrics[quantity]:.4f}" if quantity in metrics else "" for quantity in quantities))
+    cells = [[f"{metrics[q]:.4f}" if q in metrics else "" for q in quantities] for metrics in tasks.values()]
+    if len(quantities) > max(MOST_COLUMNS, len(tasks)):
+        result = Table("", *tasks, title=title)
+        rows, heads = list(zip(*cells, strict=True)), quantities
+    else:
+        result = Table("task", *quantities, title=title)
+        rows, heads = [tuple(row) for row in cells], list(tasks)
+    for head, row in zip(heads, rows, strict=True):
+        result.add_row(head, *row)
     return result

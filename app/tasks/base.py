@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.targets import Target
-from models.heads import Head
+from models.heads import Head, LinearHead
 
 HeadFactory = Callable[[list[int], int], Head]
 
@@ -30,10 +30,12 @@ class TaskConfig:
         head: Another head than `model.head`.
         loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
             continuous target's are standardised; a binary or continuous output comes as [B]), returns one loss a row
-            (`reduction: none` for torch's own).
+            (`reduction: none` for torch's own). Of a dense target, output and labels are maps, where a pixel without a
+            value has any, and it returns one loss a pixel.
         metrics: Other metrics than the target's, by the name that their curves get.
         label_smoothing: Share of a categorical target's probability that is spread over all classes (Szegedy 2016).
-        class_weights: Factors of a categorical target's classes in the loss, or "balanced" (rows / (classes × count)).
+        class_weights: Factors of a categorical target's classes in the loss, or, except for a dense one, "balanced"
+            (rows / (classes × count)).
         pos_weight: Factor of the ones of a binary or multi-label target, or "balanced" (zeros / ones).
     """
 
@@ -61,6 +63,7 @@ class Task(nn.Module, ABC):
     """
 
     options: tuple[str, ...] = ()  # those of TaskConfig that only some kinds of target have
+    default_head: type[Head] = LinearHead
 
     def __init__(self, name: str, target: Target, config: TaskConfig) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """Outputs [B, outputs] as columns of a table, in the user's own labels and unit."""
+        """Outputs [B, outputs] as columns of a table, in the user's own labels and unit; arrays go to files."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, [B], of outputs [B, outputs] and labels [B, ...]."""
@@ -106,6 +109,14 @@ class Task(nn.Module, ABC):
     def metric_labels(self, labels: Tensor) -> Tensor:
         """Labels as the metrics want them."""
         return labels.long()
+
+    def measured(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the metrics are shown of outputs [B, outputs] and labels [B, ...]."""
+        return self.predictions(outputs), self.metric_labels(labels)
+
+    def no_outputs(self) -> Tensor:
+        """Outputs of one row, [1, outputs], zeros."""
+        return torch.zeros(1, self.target.outputs)
 
     def _check(self) -> None:
         key = f"model.tasks.{self.name}"
@@ -148,10 +159,15 @@ def check_columns(tasks: Iterable[Task]) -> None:
     """
     owners: dict[str, str] = {}
     for task in tasks:
-        for column in task.decode(torch.zeros(1, task.target.outputs)):
+        for column in task.decode(task.no_outputs()):
             if column in owners:
                 raise ValueError(
                     f"data.targets: columns of predictions must differ, found {column!r} of tasks {owners[column]!r} "
                     f"and {task.name!r}"
                 )
             owners[column] = task.name
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision tells few standardised values apart: of 2.000 and 2.003, bfloat16 makes one."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -16,8 +16,18 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from app.tasks.base import Task, TaskConfig
-from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+from app.tasks.base import Task, TaskConfig, at_least_float32
+from app.tasks.dense import DenseCategoricalTask, DenseContinuousTask, UnitVectorsTask
+from datamodules.targets import (
+    Binary,
+    Categorical,
+    Continuous,
+    DenseCategorical,
+    DenseContinuous,
+    MultiLabel,
+    Target,
+    UnitVectors,
+)
 
 
 class CategoricalTask(Task):
@@ -158,7 +168,7 @@ class ContinuousTask(Task):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the standardised labels."""
-        values = _at_least_float32(outputs.squeeze(1))
+        values = at_least_float32(outputs.squeeze(1))
         return super().losses(values, ((labels.double() - self.mean) / self.std).to(values.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
@@ -180,6 +190,9 @@ TASKS: Mapping[type[Target], type[Task]] = {
     Binary: BinaryTask,
     MultiLabel: MultiLabelTask,
     Continuous: ContinuousTask,
+    DenseCategorical: DenseCategoricalTask,
+    DenseContinuous: DenseContinuousTask,
+    UnitVectors: UnitVectorsTask,
 }
 
 
@@ -194,11 +207,6 @@ def task_of(name: str, target: Target, config: TaskConfig) -> Task:
             return task(name, target, config)
     kinds = ", ".join(kind.__name__ for kind in TASKS)
     raise ValueError(f"data.targets.{name}: must be a {kinds} or derived from one, found {type(target).__name__}")
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """Half precision tells few standardised values apart: of 2.000 and 2.003, bfloat16 makes one."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _pos_weight(task: Task, weight: Literal["balanced"] | float | list[float], positives: list[float]) -> Tensor:

@@ -16,15 +16,27 @@ def test_curves_are_regrouped_by_task_and_what_is_no_curve_is_left_out() -> None
     assert by_task(VALUES, "train") == {}
 
 
-def test_table_has_a_row_a_task_and_a_column_a_quantity() -> None:
+def shown(values: dict[str, float]) -> list[list[str]]:
+    """The cells of a table on 80 columns."""
     console = Console(width=80, force_terminal=False, color_system=None)
     with console.capture() as capture:
-        console.print(table(by_task(VALUES, "test"), title="test"))
+        console.print(table(by_task(values, "test"), title="test"))
     title, _, head, _, *lines, _ = capture.get().splitlines()
     assert title.strip() == "test"
-    cells = [[cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")] for line in [head, *lines]]
-    assert cells == [
+    return [[cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")] for line in [head, *lines]]
+
+
+def test_table_has_a_row_a_task_and_a_column_a_quantity() -> None:
+    assert shown(VALUES) == [
         ["task", "loss", "accuracy", "mae"],
         ["left", "0.5000", "0.9000", ""],
         ["sum", "1.0000", "", "12.3457"],
     ]
+
+
+def test_more_quantities_than_fit_are_the_rows() -> None:
+    many = {f"quantity_{number}/test/left": float(number) for number in range(10)}
+    cells = shown({**many, "quantity_3/test/right": 0.25})
+    assert cells[0] == ["", "left", "right"]
+    assert cells[4] == ["quantity_3", "3.0000", "0.2500"]
+    assert cells[-1] == ["quantity_9", "9.0000", ""]

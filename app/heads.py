@@ -1,0 +1,61 @@
+"""Builds each task's head, and refuses one that does not fit its task or the backbone."""
+
+from __future__ import annotations
+
+import torch
+
+from app.tasks import HeadFactory, Task
+from datamodules.targets import Dense
+from models.by_name import ModulesByName
+from models.heads import DenseHead, Head
+from models.sharing import Sharing
+
+Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+
+
+def build_heads(
+    tasks: ModulesByName[Task], sharing: Sharing, input_shape: Shape, default: HeadFactory | None
+) -> ModulesByName[Head]:
+    """Each task's head: the one that its configuration names, else `default`, else the one for its kind of target.
+
+    Raises:
+        ValueError: A head gives a prediction a pixel and the target has a label a row or vice versa, or the backbone
+            has no maps that a dense head could read.
+    """
+    heads = {}
+    for name, task in tasks.items():
+        build = task.config.head or default or task.default_head
+        heads[name] = build(sharing.channels[name], task.target.outputs)
+        _check_kind(task, heads[name])
+    dense = {name: head for name, head in heads.items() if isinstance(head, DenseHead)}
+    if dense:
+        _try(dense, sharing, input_shape)
+    return ModulesByName[Head](heads)
+
+
+def _check_kind(task: Task, head: Head) -> None:
+    wants = isinstance(task.target, Dense)
+    if wants != isinstance(head, DenseHead):
+        one = "a dense one, such as UpsamplingHead or DeepLabHead" if wants else "no dense one"
+        raise ValueError(
+            f"model.tasks.{task.name}.head: must be {one}, for a target of kind {type(task.target).__name__}, "
+            f"found {type(head).__name__}; where tasks are of both kinds, leave `model.head` out"
+        )
+
+
+@torch.no_grad()
+def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> None:
+    """Tell the heads the input's size, and show them the features of a blank image: what they are, a backbone tells."""
+    if isinstance(input_shape, dict) or len(input_shape) != 3:
+        raise ValueError(
+            f"model.head: a dense head needs images (channels, height, width) as inputs, found {input_shape}"
+        )
+    sharing.eval()
+    features = sharing(torch.zeros(1, *input_shape), dict.fromkeys(heads, torch.zeros(1, dtype=torch.int64)))
+    for name, head in heads.items():
+        head.size = (input_shape[1], input_shape[2])
+        try:
+            head(features[name])
+        except ValueError as error:
+            raise ValueError(f"model.tasks.{name}.head: {error}") from error
+    sharing.train()
