@@ -84,7 +84,7 @@ class MultiTaskDataModule(LightningDataModule):
         self.targets = {task: fitted_target(task, target, training) for task, target in declared.items()}
         transforms = TimmTransforms() if transform == "timm" else transform
         readers = {
-            name: Reader(transforms.of(name, network) if transforms else None, seed, skip=on_error == "skip")
+            name: Reader(transforms.of(name, network) if transforms else None, seed, on_error == "skip", declared)
             for name in SPLITS
         }
         self.input_shape = common_input_shape(splits, readers, declared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,10 @@ from torch.utils.data import default_collate, get_worker_info
 from torchvision.transforms.v2 import functional
 
 from datamodules.batch import Inputs
+from datamodules.maps import as_maps
 from datamodules.sampling import Integers
 from datamodules.sources import Split, UnreadableRowError
+from datamodules.targets import Target
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
 
@@ -51,10 +53,17 @@ class Reader:
         transform: What is done to the input of a row and to labels that lie on it, such as masks.
         seed: Of random transforms.
         skip: Leave rows out that cannot be read, in place of raising.
+        targets: Task → what its label is: labels of a value a pixel move with the image.
     """
 
-    def __init__(self, transform: Transform | None = None, seed: int = 0, skip: bool = False) -> None:
-        self.transform, self.seed, self.skip = transform, seed, skip
+    def __init__(
+        self,
+        transform: Transform | None = None,
+        seed: int = 0,
+        skip: bool = False,
+        targets: Mapping[str, Target] | None = None,
+    ) -> None:
+        self.transform, self.seed, self.skip, self.targets = transform, seed, skip, targets or {}
 
     def __call__(self, split: Split, rows: Tensor, visits: Tensor, source: int = 0) -> Rows:
         """Read `rows` [B] of the split of a source, each for the time that `visits` [B] counts.
@@ -95,7 +104,7 @@ class Reader:
         if self.transform is None:
             return sample, labels
         try:
-            return self.transform(sample, labels)
+            return self.transform(sample, as_maps(self.targets, labels))
         except ValueError as error:
             raise ValueError(f"{split.name(row)}: {error}") from error
 

@@ -47,8 +47,11 @@ class Transforms(ABC):
 class TorchvisionTransforms(Transforms):
     """Transforms of torchvision.transforms.v2, or a user's own subclasses of its `Transform`.
 
-    Labels that lie on the image, such as masks (`torchvision.tv_tensors.Mask`), move with it; other labels and other
-    modalities stay as they are. In YAML an item is a class by its name, with its arguments:
+    Labels that lie on the image move with it: masks (`torchvision.tv_tensors.Mask`), and labels of a value a pixel
+    (`datamodules.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings the
+    camera nearer, and what would make them wrong is refused. Resizing alone leaves depth as it is: the same view on
+    other pixels. Other labels and other modalities stay as they are. In YAML an item is a class by its name, with its
+    arguments:
 
         transform:
           class_path: TorchvisionTransforms

@@ -3,11 +3,13 @@
 from datamodules.sources.base import SPLITS, Source, Split, SplitName, UnreadableRowError
 from datamodules.sources.celeba import CelebA
 from datamodules.sources.cifar100 import CIFAR100Superclasses
+from datamodules.sources.cityscapes import Cityscapes
 from datamodules.sources.digits import Digits
 from datamodules.sources.folder import Folder
 from datamodules.sources.image_lists import ImageLists
 from datamodules.sources.images import ImageSplit
 from datamodules.sources.memory import TensorSplit
+from datamodules.sources.nyuv2 import NYUv2
 from datamodules.sources.overlaid_mnist import OverlaidMNIST
 from datamodules.sources.table import Column, Table
 from datamodules.sources.torch_dataset import TorchDataset
@@ -16,11 +18,13 @@ __all__ = [
     "SPLITS",
     "CIFAR100Superclasses",
     "CelebA",
+    "Cityscapes",
     "Column",
     "Digits",
     "Folder",
     "ImageLists",
     "ImageSplit",
+    "NYUv2",
     "OverlaidMNIST",
     "Source",
     "Split",
