@@ -9,7 +9,8 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from rich.console import Console
 from rich.table import Table
 
-from app.data_report.sheet import contact_sheet, labels_of, pictures, some_rows
+from app.data_report.maps import sampled_labels
+from app.data_report.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
 from app.data_report.tables import drawn, task_table
 from app.runs import RUNS
 from datamodules.batch import MultiTaskBatch
@@ -56,7 +57,8 @@ def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, M
         f"{_counted(accumulate, 'micro-batch', 'micro-batches')} each), "
         f"an epoch {_counted(draws.steps, 'step', 'steps')}."
     )
-    return task_table(data.targets, labelled, draws), step, train[next(iter(sampler))]
+    table = task_table(data.targets, labelled, draws, sampled_labels(train, data.targets))
+    return table, step, train[next(iter(sampler))]
 
 
 def processes(trainer: Namespace) -> int:
@@ -86,7 +88,8 @@ def _draw_sheet(batch: MultiTaskBatch, data: MultiTaskDataModule, name: str) -> 
     rows = some_rows(len(images), MOST_PICTURES)
     part = "all" if len(rows) == len(images) else f"{len(rows)} of the"
     title = f"{name}: {part} {len(images)} rows of a training batch, after the transforms"
-    sheet = contact_sheet(images[rows], [labels_of(batch, row, data.targets) for row in rows], title)
+    labels = [labels_of(batch, row, data.targets) for row in rows]
+    sheet = contact_sheet(images[rows], labels, title, [maps_of_row(batch, row, data.targets) for row in rows])
     path = RUNS / Path(name) / "data.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)

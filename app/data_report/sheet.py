@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from app.data_report.maps import coloured, described
 from datamodules.batch import Inputs, MultiTaskBatch
-from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target
 
 SIDE = 160  # of a picture, its longer one, in pixels
 GAP, LINE, FONT_SIZE = 12, 17, 13
@@ -23,6 +24,7 @@ BLACK, GREY, PALE = "#202020", "#707070", "#b0b0b0"
 FONTS = ("DejaVuSans.ttf", "Arial.ttf")  # of the system; Pillow's own, the last resort, lacks all but plain letters
 
 Line = tuple[str, str]
+Tile = tuple[Image.Image | None, Line]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -40,12 +42,36 @@ def some_rows(rows: int, most: int) -> list[int]:
 
 
 def labels_of(batch: MultiTaskBatch, row: int, targets: Mapping[str, Target]) -> list[Line]:
-    """(task, label in the user's own words) of one row of a batch; a label that it does not have is a dash."""
+    """(task, label in the user's own words) of one row of a batch; a label that it does not have is a dash.
+
+    Dense labels are shown as pictures, by `maps_of_row`.
+    """
     lines = []
     for task, target in targets.items():
-        places = (batch.rows[task] == row).nonzero() if task in batch.rows else torch.empty(0)
-        lines.append((task, words(target, batch.targets[task][places[0, 0]]) if len(places) else MISSING))
+        if not isinstance(target, Dense):
+            label = label_of(batch, row, task)
+            lines.append((task, MISSING if label is None else words(target, label)))
     return lines
+
+
+def maps_of_row(batch: MultiTaskBatch, row: int, targets: Mapping[str, Target]) -> list[Tile]:
+    """For every dense task, a picture of one row's label, and what it is; no picture if it has none."""
+    tiles: list[Tile] = []
+    for task, target in targets.items():
+        if isinstance(target, Dense):
+            label = label_of(batch, row, task)
+            tiles.append(
+                (None, (task, MISSING))
+                if label is None
+                else (coloured(target, label), (task, described(target, label)))
+            )
+    return tiles
+
+
+def label_of(batch: MultiTaskBatch, row: int, task: str) -> Tensor | None:
+    """A row's label in a batch; None if it has none."""
+    places = (batch.rows[task] == row).nonzero() if task in batch.rows else torch.empty(0)
+    return batch.targets[task][places[0, 0]] if len(places) else None
 
 
 def words(target: Target, label: Tensor) -> str:
@@ -64,30 +90,46 @@ def words(target: Target, label: Tensor) -> str:
     return ", ".join(f"{number:.4g}" for number in label.flatten().tolist())
 
 
-def contact_sheet(images: Tensor, labels: Sequence[Sequence[Line]], title: str) -> Image.Image:
-    """Pictures in rows of eight, each with its labels under it.
+def contact_sheet(
+    images: Tensor, labels: Sequence[Sequence[Line]], title: str, maps: Sequence[Sequence[Tile]] | None = None
+) -> Image.Image:
+    """Pictures in rows of eight, each with its labels under it and, at its right, those that are pictures too.
 
     Args:
         images: [B, C, H, W] of 1 or 3 channels; each is stretched from its smallest to its largest value.
         labels: [B] (task, label) of each picture, the same number each.
         title: Stands at the top.
+        maps: [B] a tile for each dense label, the same number each.
     """
-    shown = [_picture(image) for image in images]
+    cells = _cells(images, labels, maps or [[]] * len(images))
     font = _font()
-    shortened = [_shortened(lines) for lines in labels]
-    columns, width = min(COLUMNS, len(shown)), max(SIDE, shown[0].width)
-    height = shown[0].height + LINE // 2 + LINE * len(shortened[0]) + GAP
-    rows = -(-len(shown) // columns)
+    size, per_cell = cells[0][0][0].size, len(cells[0])
+    columns, width = min(max(1, COLUMNS // per_cell), len(cells)) * per_cell, max(SIDE, size[0])
+    height = size[1] + LINE // 2 + LINE * max(len(lines) for _, lines in cells[0]) + GAP
+    rows = -(-len(cells) * per_cell // columns)
     top = 2 * GAP + LINE
     sheet = Image.new("RGB", (GAP + columns * (width + GAP), top + rows * (height + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), _fitted(title, sheet.width - 2 * GAP, font), BLACK, font)
-    for number, (picture, lines) in enumerate(zip(shown, shortened, strict=True)):
+    for number, (picture, lines) in enumerate(tile for cell in cells for tile in cell):
         x, y = GAP + number % columns * (width + GAP), top + number // columns * (height + GAP)
         sheet.paste(picture, (x, y))
         for place, (task, label) in enumerate(lines):
-            _write(draw, (x, y + picture.height + LINE // 2 + place * LINE), task, label, width, font)
+            _write(draw, (x, y + size[1] + LINE // 2 + place * LINE), task, label, width, font)
     return sheet
+
+
+def _cells(
+    images: Tensor, labels: Sequence[Sequence[Line]], maps: Sequence[Sequence[Tile]]
+) -> list[list[tuple[Image.Image, Sequence[Line]]]]:
+    """Of every row the pictures that stand side by side, and what stands under each: first the image's, then maps."""
+    cells = []
+    for image, lines, tiles in zip(images, labels, maps, strict=True):
+        picture = _picture(image)
+        blank = Image.new("RGB", picture.size, "white")
+        beside = [blank if tile is None else tile.resize(picture.size, Image.Resampling.NEAREST) for tile, _ in tiles]
+        cells.append([(picture, _shortened(lines)), *zip(beside, [[line] for _, line in tiles], strict=True)])
+    return cells
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from app.data_report.maps import counted, spread
 from datamodules.sampling import Plan
 from datamodules.sources import SplitName
-from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
+from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target
 
 STEPS = 1_000  # from which the shares are counted, or fewer where an epoch has fewer
 LISTED = 4  # classes that are all listed; of more, only the rarest and the most frequent
@@ -48,15 +49,25 @@ def drawn(plan: Plan, micro_batches: int, accumulate: int) -> Drawn:
     return Drawn((fed / rows).tolist(), rows / steps_counted, -(-micro_batches // accumulate))
 
 
-def task_table(targets: Mapping[str, Target], labelled: Mapping[SplitName, Tensor], draws: Drawn) -> Table:
+def task_table(
+    targets: Mapping[str, Target],
+    labelled: Mapping[SplitName, Tensor],
+    draws: Drawn,
+    sampled: Mapping[str, Sequence[Tensor]] | None = None,
+) -> Table:
     """A row a task.
 
     Args:
         targets: Task → what its label is, with the statistics of the training split.
         labelled: Split → [T, N] bool: which rows carry a label of which task.
         draws: What the sampling draws, in the same order of tasks.
+        sampled: Dense task → labels of some training rows.
     """
-    table = Table("task", "kind", title="labels", caption="share: the part of a step's rows that feeds the task")
+    caption = "share: the part of a step's rows that feeds the task"
+    if sampled:
+        rows = max(len(labels) for labels in sampled.values())
+        caption += f"; in training, shares are of the pixels of {rows} rows where labels are dense"
+    table = Table("task", "kind", title="labels", caption=caption)
     for split in labelled:
         table.add_column(split, justify="right")
     table.add_column("in training")
@@ -64,7 +75,8 @@ def task_table(targets: Mapping[str, Target], labelled: Mapping[SplitName, Tenso
     for t, (task, target) in enumerate(targets.items()):
         counts = [str(int(mask[t].sum())) for mask in labelled.values()]
         share = f"{draws.shares[t]:.1%}"
-        table.add_row(task, type(target).__name__, *counts, escape(balance(target)), share)
+        words = pixel_balance(target, (sampled or {})[task]) if isinstance(target, Dense) else balance(target)
+        table.add_row(task, type(target).__name__, *counts, escape(words), share)
     table.add_section()
     table.add_row("rows", "", *(str(mask.shape[1]) for mask in labelled.values()), "", "")
     return table
@@ -82,6 +94,15 @@ def balance(target: Target) -> str:
         case Continuous(unit, mean, std):
             return f"mean {mean:.4g}, std {std:.4g}" + (f" {unit}" if unit else "")
     return ""
+
+
+def pixel_balance(target: Dense, labels: Sequence[Tensor]) -> str:
+    """What rows' `labels` are: the share of each class, or mean, spread and unit, and the share without a value."""
+    if not labels:
+        return "no row can be read"
+    missing, shares = counted(target, labels)
+    parts = [_shares(shares) if shares else spread(target, labels), f"{missing:.1%} missing"]
+    return ", ".join(part for part in parts if part)
 
 
 def _shares(shares: dict[str, float]) -> str:
