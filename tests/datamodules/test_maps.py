@@ -104,7 +104,7 @@ def test_scale_one_changes_nothing_and_scales_are_drawn_alike() -> None:
     nearest = scene()[1]["depth"].max()
     drawn = [round((nearest / transformed(RandomScaledCrop())[1]["depth"].max()).item(), 2) for _ in range(60)]
     assert min(sum(low <= each for each in drawn) for low in (1.0, 1.2, 1.5)) > 8
-    with pytest.raises(ValueError, match="scales: .*at least 1, found"):
+    with pytest.raises(ValueError, match=r"scales: .*at least 1, found"):
         RandomScaledCrop([0.5])
 
 

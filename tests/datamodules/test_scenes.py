@@ -187,8 +187,7 @@ def test_rows_with_a_broken_file_are_named_or_left_out(nyuv2: Path, breaking: Ca
     breaking(nyuv2)
     folds = Folds(10, next(fold for fold in range(10) if 9 not in held_out(nyuv2, fold)))
     with pytest.raises(ValueError, match=r"train/depth/9\.npy"):
-        everything = MultiTaskDataModule({"rooms": NYUv2(str(nyuv2))}, folds=folds)
-        everything.datasets["train"].reader(everything.datasets["train"].splits[0], torch.arange(9), torch.zeros(9))
+        list(MultiTaskDataModule({"rooms": NYUv2(str(nyuv2))}, folds=folds).train_dataloader())
     kept = MultiTaskDataModule({"rooms": NYUv2(str(nyuv2))}, folds=folds, on_error="skip")
     batches = list(kept.train_dataloader())
     (message,) = [why for batch in batches for why in batch.skipped]
@@ -211,5 +210,5 @@ def test_an_image_too_few_is_missing(nyuv2: Path) -> None:
 def test_refuses_fractions_and_no_tasks(nyuv2: Path, fraction: float) -> None:
     with pytest.raises(ValueError, match=r"val_fraction: .*found"):
         NYUv2(str(nyuv2), val_fraction=fraction)
-    with pytest.raises(ValueError, match="tasks: .*found none"):
+    with pytest.raises(ValueError, match=r"tasks: .*found none"):
         NYUv2(str(nyuv2), tasks=[])
