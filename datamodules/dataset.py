@@ -57,12 +57,12 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
 
     def keys(self, ids: Tensor) -> tuple[list[str], list[str]]:
         """The sources of the rows `ids` [B], and what the user calls them there, for the table of predictions."""
-        places = np.searchsorted(self.ends, ids.cpu(), side="right").tolist()
+        places = np.searchsorted(self.ends, ids.cpu().numpy(), side="right").tolist()
         return [self.sources[source] for source in places], [split.key(row) for split, row in self.located(ids)]
 
     def located(self, ids: Tensor) -> list[tuple[Split, int]]:
         """Which split each of the rows `ids` [B] is of, and where it is in it."""
-        places = np.searchsorted(self.ends, ids.cpu(), side="right").tolist()
+        places = np.searchsorted(self.ends, ids.cpu().numpy(), side="right").tolist()
         return [(self.splits[place], row - self.starts[place]) for place, row in zip(places, ids.tolist(), strict=True)]
 
     def __getitem__(self, draw: Draw) -> MultiTaskBatch:

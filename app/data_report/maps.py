@@ -68,7 +68,7 @@ def described(target: Dense, label: Tensor) -> str:
     missing, shares = counted(target, [label])
     parts = [f"{missing:.0%} missing"] if missing else []
     if shares:
-        parts.insert(0, f"{sum(share > 0 for share in shares.values())} of {len(shares)} classes")
+        parts.insert(0, f"{sum(share > 0 for share in shares.values())} classes")
     elif isinstance(target, DenseContinuous) and missing < 1:
         low, high = label[~label.isnan()].aminmax()
         parts.insert(0, f"{low:.3g} to {high:.3g}" + (f" {target.unit}" if target.unit else ""))

@@ -29,17 +29,17 @@ def wants_pretrained_weights() -> bool:
     return _pretrained.get()
 
 
-def create(input_shape: tuple[int, ...], name: str, pretrained: bool, rates: dict[str, float]) -> Any:
+def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: dict[str, float | None]) -> Any:
     """Create a timm network without classifier for images of this shape.
 
     Args:
         input_shape: shape of one image, (channels, height, width).
         name: name of the network in timm, with or without a tag of its weights.
         pretrained: load timm's weights from the hub.
-        rates: the dropout rates that are not zero (drop_rate, drop_path_rate).
+        options: of the network (drop_rate, drop_path_rate, output_stride), those that are given.
 
     Raises:
-        ValueError: an unknown network, a rate that it does not have, a shape that it cannot take, or weights that
+        ValueError: an unknown network, an option that it does not have, a shape that it cannot take, or weights that
             cannot be had.
     """
     _check_name(name)
@@ -47,7 +47,7 @@ def create(input_shape: tuple[int, ...], name: str, pretrained: bool, rates: dic
         raise ValueError(f"input_shape: {name} reads images (channels, height, width), found {tuple(input_shape)}")
     if pretrained:
         _check_hub(name)
-    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": input_shape[0], **rates}
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": input_shape[0], **options}
     # timm's mark of the networks that are built for one size and take it as an argument.
     if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
         arguments["img_size"] = tuple(input_shape[1:])

@@ -32,6 +32,7 @@ class TimmBackbone(Backbone):
         match: Literal["name", "order"] = "name",
         drop_path_rate: float = 0.0,
         drop_rate: float = 0.0,
+        output_stride: Literal[8, 16, 32] | None = None,
     ) -> None:
         """Build the network for images of this shape, load its weights, and cut it.
 
@@ -44,16 +45,21 @@ class TimmBackbone(Backbone):
                 network under other names.
             drop_path_rate: stochastic depth, the chance to skip the deepest residual branch.
             drop_rate: dropout on the embedding.
+            output_stride: size of the image over that of the last map; the network's own by default. A smaller one, for
+                heads of a prediction a pixel, dilates later convolutions in place of their strides; ResNets and
+                ConvNeXts can.
 
         Raises:
-            ValueError: an unknown network, a shape that it cannot take, or weights that cannot be had or do not fit.
+            ValueError: an unknown network, a shape or option that it cannot take, or weights that do not fit or cannot
+                be had.
         """
         super().__init__()
         if pretrained and weights is not None:
             raise ValueError(f"backbone.weights: give either pretrained or weights, found both ({weights!r})")
-        rates = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
+        options = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate, "output_stride": output_stride}
+        given = {key: value for key, value in options.items() if value}
         wanted = wants_pretrained_weights()
-        self.net = create(input_shape, name, pretrained and wanted, {key: rate for key, rate in rates.items() if rate})
+        self.net = create(input_shape, name, pretrained and wanted, given)
         if weights is not None and wanted:
             weight_files.load(self.net, weights, match, in_chans=input_shape[0])
         # A fixed pattern and not noise: the random state is the initialisation's alone.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import fashion
 import layouts
+import mtan_files
 import polars
 import pytest
 from conftest import ROOT, SMALL
@@ -62,16 +63,36 @@ def office(name: str, inner: str, *domains: str) -> Callable[[Path], list[str]]:
     return write
 
 
+TINY = [  # in place of a ResNet-50 with the hub's weights, of the same stages
+    "--model.backbone.init_args.name=test_resnet",
+    "--model.backbone.init_args.pretrained=false",
+    "--model.head.init_args.width=8",
+    "--data.num_workers=0",
+]
+
+
+def rooms(folder: Path) -> list[str]:
+    mtan_files.write_nyuv2(folder / "data" / "nyuv2")
+    return TINY
+
+
+def streets(folder: Path) -> list[str]:
+    mtan_files.write_cityscapes(folder / "data" / "cityscapes")
+    return TINY
+
+
 # What a configuration needs: config → writes its files where it is run, and says what else belongs on the command line.
 NEEDS: dict[str, Callable[[Path], list[str]]] = {
     "celeba": celeba,
     "cifar100": cifar100,
+    "cityscapes": streets,
     "folder": pictures,
     "multi_fashion": installed_fashion,
     "multi_fashion_kurin": installed_fashion,
     "multi_mnist": installed_fashion,
     "office31": office("office-31", "images/", "amazon", "dslr", "webcam"),
     "office_home": office("office-home", "", "Art", "Clipart", "Product", "Real_World"),
+    "nyuv2": rooms,
     "table": wine,
     "torch_dataset": unpacked_fashion,
 }
