@@ -29,7 +29,7 @@ def wants_pretrained_weights() -> bool:
     return _pretrained.get()
 
 
-def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: dict[str, float | None]) -> Any:
+def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: dict[str, float]) -> Any:
     """Create a timm network without classifier for images of this shape.
 
     Args:

@@ -57,7 +57,7 @@ class TimmBackbone(Backbone):
         if pretrained and weights is not None:
             raise ValueError(f"backbone.weights: give either pretrained or weights, found both ({weights!r})")
         options = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate, "output_stride": output_stride}
-        given = {key: value for key, value in options.items() if value}
+        given: dict[str, float] = {key: value for key, value in options.items() if value}
         wanted = wants_pretrained_weights()
         self.net = create(input_shape, name, pretrained and wanted, given)
         if weights is not None and wanted:

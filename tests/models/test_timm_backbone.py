@@ -207,9 +207,21 @@ def test_network_without_one_embedding() -> None:
         TimmBackbone((3, 240, 240), "crossvit_9_240")
 
 
-def test_rate_that_a_network_does_not_have() -> None:
+@pytest.mark.parametrize(("stride", "size"), [(None, 2), (16, 4), (8, 8)])
+def test_output_stride_keeps_the_last_map_large(stride: int | None, size: int) -> None:
+    """With the same weights: dilated convolutions in place of strides."""
+    plain, dilated = (TimmBackbone((3, 64, 64), "resnet18", output_stride=each) for each in (None, stride))
+    dilated.load_state_dict(plain.state_dict())
+    features = dilated(images(64, 2))
+    assert features[-2].shape[2:] == (size, size)
+    assert features[1].shape[2:] == (16, 16)
+
+
+def test_option_that_a_network_does_not_have() -> None:
     with pytest.raises(ValueError, match=r"^backbone\.name: vgg11 .*drop_path_rate"):
         TimmBackbone((3, 32, 32), "vgg11", drop_path_rate=0.1)
+    with pytest.raises(ValueError, match=r"^backbone\.name: mobilenetv3_small_050 .*output_stride"):
+        TimmBackbone((3, 32, 32), "mobilenetv3_small_050", output_stride=8)
 
 
 @pytest.mark.parametrize(
