@@ -23,7 +23,7 @@ class GradNorm(Scalarizer):
 
     Means are over the tasks of the step. Their weights then share what they had in sum before, so that an absent task's
     weight and moments stay as they are and Σ w = T over all tasks. One task alone keeps its weight; without a shared
-    layer that is trained all do. Losses must not be negative.
+    layer that is trained all do. Losses must not be negative, and every task must reach the last shared weight.
 
     Note:
         The update rule is our choice, and the gradient is divided by Ḡ, so that Adam's small constant does not see the

@@ -242,7 +242,11 @@ class Update(nn.Module):
         return step.number % every == 0 or bool(self.held[step.present].isnan().any())
 
     def _take_norms(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
-        """Add a micro-batch's gradients of the last shared layer."""
+        """Add a micro-batch's gradients of the last shared layer.
+
+        Raises:
+            ValueError: A task does not reach it.
+        """
         layer = [p for p in parameters.shared if p.ndim > 1][-1:]
         if not layer:
             self._norms = None
@@ -251,7 +255,13 @@ class Update(nn.Module):
             self._norms = Jacobian(layer, len(step.present))
         present = step.present.tolist()
         for task, loss in losses.items():
-            self._norms.take(present.index(task), gradients_of(loss, layer, keep=True))
+            (gradient,) = gradients_of(loss, layer, keep=True)
+            if gradient is None:
+                raise ValueError(
+                    f"model.balancer: compares tasks at the last shared weight, {tuple(layer[0].shape)}, which task "
+                    f"number {task} (from 0) does not reach: its head reads a lower stage, so it needs another balancer"
+                )
+            self._norms.take(present.index(task), (gradient,))
 
     def _gradient_norms(self, scale: Tensor) -> Tensor | None:
         """[T'] norms of the gradients of the last shared layer over the step, if they were taken."""
