@@ -15,7 +15,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
@@ -28,6 +28,7 @@ from app.callbacks import (
     Interruption,
     LastCheckpoint,
     LayerCurves,
+    Patience,
     PredictionWriter,
     Resumption,
     SkippedRows,
@@ -87,7 +88,8 @@ class PolyheadCLI(CommandCLI):
             "--patience",
             type=int | None,
             default=None,
-            help="Stop after so many validations in which `monitor` got no better; null trains to the end.",
+            help="Stop after so many validations in which `monitor` got no better, under a schedule of its last phase; "
+            "null trains to the end.",
         )
         parser.add_argument(
             "--save_every_n_steps",
@@ -216,7 +218,7 @@ class PolyheadCLI(CommandCLI):
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")
-            callbacks.append(EarlyStopping(monitor, mode="max" if directions[monitor] else "min", patience=patience))
+            callbacks.append(Patience(monitor, mode="max" if directions[monitor] else "min", patience=patience))
         every = self._option("save_every_n_steps")
         if every is not None and every < 1:
             raise ValueError(f"save_every_n_steps: must be at least 1, found {every}")

@@ -56,7 +56,8 @@ def restore_options(
         ValueError: A scheduler of torch was made for another number of steps, and cannot be stretched.
     """
     for group, configured in zip(optimizer.param_groups, options, strict=True):
-        group.update({key: value for key, value in configured.items() if not (schedulers and key in SCHEDULED)})
+        kept = SCHEDULED & group.keys() if schedulers else set()
+        group.update({key: value for key, value in configured.items() if key not in kept})
     for scheduler in schedulers:
         if isinstance(scheduler, OneCycleLR) and steps is not None and scheduler.total_steps < steps:
             raise ValueError(

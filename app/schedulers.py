@@ -79,9 +79,20 @@ def configured_epochs(max_epochs: int | None, max_steps: int) -> int | None:
     return None if max_epochs == -1 else max_epochs
 
 
+def epoch_steps(trainer: Trainer) -> int:
+    """Optimizer steps of an epoch."""
+    batches: int = trainer.datamodule.train_batches()  # type: ignore[attr-defined]  # set by a connector
+    return ceil(batches / trainer.accumulate_grad_batches)
+
+
+def total_epochs(trainer: Trainer) -> int | None:
+    """Epochs of the whole run, the last of which may be cut by `max_steps`, or None if it has no end."""
+    steps = total_steps(trainer)
+    return None if steps is None else ceil(steps / epoch_steps(trainer))
+
+
 def total_steps(trainer: Trainer) -> int | None:
     """Optimizer steps of the whole run, or None if it has no end."""
-    an_epoch = ceil(trainer.datamodule.train_batches() / trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
-    epochs = [an_epoch * trainer.max_epochs] if trainer.max_epochs not in (-1, None) else []
+    epochs = [epoch_steps(trainer) * trainer.max_epochs] if trainer.max_epochs not in (-1, None) else []
     steps = [trainer.max_steps] if trainer.max_steps != -1 else []
     return min([*epochs, *steps], default=None)

@@ -13,7 +13,7 @@ from app.callbacks.progress import TaskProgressBar
 from app.callbacks.resumption import Resumption
 from app.callbacks.skipped_rows import SkippedRows
 from app.callbacks.step_curves import StepCurves
-from app.callbacks.thawing import Thawing
+from app.callbacks.thawing import Patience, Thawing
 
 __all__ = [
     "EMA",
@@ -26,6 +26,7 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "LayerCurves",
+    "Patience",
     "PredictionWriter",
     "Resumption",
     "SkippedRows",

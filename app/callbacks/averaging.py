@@ -10,7 +10,10 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
+from app.schedulers import total_epochs
+
 Average = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
+AVERAGE = "averaging_state"  # Lightning's name in a checkpoint
 
 
 class WeightAverage(WeightAveraging):
@@ -33,7 +36,15 @@ class WeightAverage(WeightAveraging):
         self._loaded: dict[str, Tensor] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wait."""
+        """Wait.
+
+        Raises:
+            ValueError: There is another average, which would be saved in the same place.
+        """
+        averages = [each for each in trainer.callbacks if isinstance(each, WeightAverage)]  # type: ignore[attr-defined]
+        if len(averages) > 1:
+            kinds = [type(each).__name__ for each in averages]
+            raise ValueError(f"trainer.callbacks: must have one average of the weights at most, found {kinds}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the network, which is now as it is trained."""
@@ -70,9 +81,9 @@ class WeightAverage(WeightAveraging):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with what was trained, and keep the average until the network is on its device."""
-        if trainer.training and "averaging_state" in checkpoint:
+        if trainer.training and AVERAGE in checkpoint:
             average = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
-            self._loaded = average | checkpoint["averaging_state"]
+            self._loaded = average | checkpoint[AVERAGE]
             pl_module.load_state_dict(checkpoint["current_model_state"])
 
 
@@ -103,7 +114,7 @@ class SWA(WeightAverage):
 
     Args:
         start_epoch: The first epoch whose weights count, counted from 0; null for when three quarters of
-            `trainer.max_epochs` are over, as in the paper.
+            the run's are over, as in the paper.
 
     Raises:
         ValueError: The epoch is negative.
@@ -121,24 +132,24 @@ class SWA(WeightAverage):
         Raises:
             ValueError: That is not within the run.
         """
-        epochs = trainer.max_epochs if trainer.max_epochs != -1 else None
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
+        epochs = total_epochs(trainer)
         if self.start_epoch is None and epochs is None:
-            raise ValueError(
-                "trainer.callbacks.SWA.start_epoch: must be given for a run without max_epochs, found null"
-            )
+            raise ValueError("trainer.callbacks.SWA.start_epoch: must be given for a run without end, found null")
         self._start = self.start_epoch if self.start_epoch is not None else 3 * (epochs or 0) // 4
         if epochs is not None and self._start >= epochs:
             raise ValueError(
-                f"trainer.callbacks.SWA.start_epoch: must be less than max_epochs, {epochs}, found {self._start}"
+                f"trainer.callbacks.SWA.start_epoch: must be less than the run's {epochs} epochs, found {self._start}"
             )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the weights in, if the epoch ends."""
-        if trainer.is_last_batch and trainer.current_epoch >= self._start:
+        ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
+        if ends and trainer.current_epoch >= self._start:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 

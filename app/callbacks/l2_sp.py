@@ -35,7 +35,7 @@ class L2SP(Callback):
             if not 0 <= value < inf:
                 raise ValueError(f"trainer.callbacks.L2SP.{name}: must be finite and not negative, found {value}")
         self.alpha, self.beta = alpha, beta
-        self._start: dict[str, Tensor] = {}
+        self._start: dict[str, Tensor] | None = None
         self._pulled: list[tuple[nn.Parameter, Tensor]] = []
         self._new: list[nn.Parameter] = []
 
@@ -46,10 +46,11 @@ class L2SP(Callback):
             ValueError: The checkpoint to go on from does not hold them.
         """
         assert isinstance(pl_module, MultiTaskModule)
-        if trainer.ckpt_path and not self._start:
+        if trainer.ckpt_path and self._start is None:
             raise ValueError("trainer.callbacks.L2SP: must be there from a run's start, found none in the checkpoint")
         parameters = {name: p for name, p in pl_module.named_parameters() if not name.startswith(BALANCING)}
-        start = self._start or {name: parameters[name].detach() for name in pl_module.start.given}
+        start = {name: parameters[name].detach() for name in pl_module.start.given}
+        start = start if self._start is None else self._start
         self._start = {name: weight.to(pl_module.device, copy=True) for name, weight in start.items()}
         self._pulled = [(parameters[name], weight) for name, weight in self._start.items()]
         self._new = [p for name, p in parameters.items() if name not in self._start]

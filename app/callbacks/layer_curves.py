@@ -38,6 +38,14 @@ class LayerCurves(Callback):
         if every and (step + 1) % every == 0:
             self._before = {layer: [p.detach().clone() for p in ps] for layer, ps in pl_module.layers.items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The phase that was last marked."""
+        return {"phase": self._phase}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do not mark it again."""
+        self._phase = state_dict["phase"]
+
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

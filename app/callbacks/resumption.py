@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 
+from app.callbacks.averaging import AVERAGE, WeightAverage
 from app.callbacks.gathering import gathered
 from app.module import MultiTaskModule
 
@@ -42,7 +43,14 @@ class Resumption(Callback):
         checkpoint[RANDOM], checkpoint[METRICS] = (list(each) for each in zip(*parts, strict=True))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep both until training starts: what happens before may draw numbers."""
+        """Keep both until training starts: what happens before may draw numbers.
+
+        Raises:
+            ValueError: The run averaged its weights, and does no more.
+        """
+        averages = any(isinstance(each, WeightAverage) for each in trainer.callbacks)  # type: ignore[attr-defined]
+        if trainer.training and AVERAGE in checkpoint and not averages:
+            raise ValueError("trainer.callbacks: must have the EMA or SWA that the checkpoint's run had, found none")
         self._loaded = {key: checkpoint.get(key, []) for key in (RANDOM, METRICS)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities import rank_zero_info
 
+from app.callbacks.averaging import WeightAverage
 from app.module import MultiTaskModule
-from app.schedulers import total_steps
-from app.transfer import FineTuning, Progress, Schedule, check_phases, phases_of
+from app.schedulers import epoch_steps, total_epochs, total_steps
+from app.transfer import FineTuning, Phase, Progress, Schedule, check_phases, phases_of
+
+
+class Patience(EarlyStopping):
+    """Stops a run whose curve got no better for some validations; under a schedule, for some of the last phase."""
+
+    def _should_skip_check(self, trainer: Trainer) -> bool:
+        tuning = trainer.lightning_module.fine_tuning
+        under_way = isinstance(tuning, FineTuning) and tuning.progress.number < len(tuning.progress.phases) - 1
+        return under_way or super()._should_skip_check(trainer)
 
 
 class Thawing(Callback):
@@ -39,20 +50,35 @@ class Thawing(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         if stage != "fit":
             return
-        names = list(pl_module.layers)
-        phases = phases_of(self.schedule, names, self.epochs)
-        fast = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
-        check_phases(phases, names, self.epochs, None if fast else total_steps(trainer))
-        for i, phase in enumerate(phases):
-            if phase.patience is not None and trainer.limit_val_batches == 0:
-                raise ValueError(
-                    f"schedule[{i}].patience: needs validation, but trainer.limit_val_batches is 0, found "
-                    f"{phase.patience}"
-                )
+        phases = self._phases(trainer, list(pl_module.layers))
         networks = [*pl_module.sharing.children(), *pl_module.heads.values()]
         progress = Progress(phases, self.higher_is_better)
         self.tuning = FineTuning(pl_module.layers, networks, pl_module.layer_factors, progress)
         pl_module.fine_tuning = self.tuning
+
+    def _phases(self, trainer: Trainer, layers: list[str]) -> list[Phase]:
+        """The phases, for a run of this length."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+            phases = phases_of(self.schedule, layers, self.epochs)
+            check_phases(phases, layers, self.epochs, steps=None)
+        else:
+            epochs = total_epochs(trainer)
+            phases = phases_of(self.schedule, layers, epochs)
+            check_phases(phases, layers, epochs, total_steps(trainer), epoch_steps(trainer))
+        averaged = any(isinstance(each, WeightAverage) for each in trainer.callbacks)  # type: ignore[attr-defined]
+        for i, phase in enumerate(phases):
+            if trainer.limit_val_batches == 0 and (phase.patience is not None or phase.restore_best):
+                key = "patience" if phase.patience is not None else "restore_best"
+                raise ValueError(
+                    f"schedule[{i}].{key}: needs validation, but trainer.limit_val_batches is 0, found "
+                    f"{getattr(phase, key)}"
+                )
+            if phase.restore_best and averaged:
+                raise ValueError(
+                    f"schedule[{i}].restore_best: cannot bring back weights where averages are validated, found true "
+                    "beside an average of weights in trainer.callbacks"
+                )
+        return phases
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze what the phase does not train, also that of a resumed run."""

@@ -19,10 +19,18 @@ def layers_of(
         network: What is below the heads.
         groups: Name of a layer group → names of its parameters in the network.
         heads: Task → the parameters of its head.
+
+    Raises:
+        ValueError: Two layers share a parameter.
     """
     named = dict(network.named_parameters())
     layers = {group: [named[name] for name in names] for group, names in groups.items()}
     layers |= {head_layer(task): list(parameters) for task, parameters in heads.items()}
+    seen: dict[int, str] = {}
+    for layer, parameters in layers.items():
+        for parameter in parameters:
+            if (other := seen.setdefault(id(parameter), layer)) != layer:
+                raise ValueError(f"model: a parameter must be of one layer, found one of {other} and of {layer}")
     trainable = {layer: [p for p in parameters if p.requires_grad] for layer, parameters in layers.items()}
     return {layer: parameters for layer, parameters in trainable.items() if parameters}
 

@@ -52,7 +52,13 @@ class Phase:
         return next((factor for pattern, factor in reversed(self.rates.items()) if _matches(layer, pattern)), 1.0)
 
 
-def check_phases(phases: Sequence[Phase], layers: Sequence[str], epochs: int | None, steps: int | None) -> None:
+def check_phases(
+    phases: Sequence[Phase],
+    layers: Sequence[str],
+    epochs: int | None,
+    steps: int | None,
+    epoch_steps: int | None = None,
+) -> None:
     """Refuse what cannot be run.
 
     Args:
@@ -60,6 +66,7 @@ def check_phases(phases: Sequence[Phase], layers: Sequence[str], epochs: int | N
         layers: The network's.
         epochs: Of the run, or None if it has no end.
         steps: Optimizer steps of the run, or None.
+        epoch_steps: Those of an epoch, if they are known.
 
     Raises:
         ValueError: There is no phase; one trains nothing, never begins or never ends; a pattern matches no layer; or a
@@ -80,6 +87,8 @@ def check_phases(phases: Sequence[Phase], layers: Sequence[str], epochs: int | N
         _check_end(where, phase, last=i == len(phases) - 1)
     for key, length, run in (("until_epoch", epochs, "epochs"), ("until_step", steps, "optimizer steps")):
         _check_order(phases, key, inf if length is None else length, run)
+    if epoch_steps is not None:
+        _check_mixed_order(phases, epoch_steps)
 
 
 def _check_pattern(where: str, pattern: str, layers: Sequence[str]) -> None:
@@ -116,6 +125,18 @@ def _check_order(phases: Sequence[Phase], key: str, length: float, run: str) -> 
         if end >= length:
             raise ValueError(f"schedule[{i}].{key}: must be less than the run's {length} {run}, found {end}")
         before = end
+
+
+def _check_mixed_order(phases: Sequence[Phase], epoch_steps: int) -> None:
+    """Refuse ends of which one counts epochs and the other steps, and which are not one after the other."""
+    before = 0
+    for i, phase in enumerate(phases):
+        by_epoch = [phase.until_epoch * epoch_steps] if phase.until_epoch is not None else []
+        by_step = [phase.until_step] if phase.until_step is not None else []
+        end = min([*by_epoch, *by_step], default=inf)
+        if end <= before:
+            raise ValueError(f"schedule[{i}]: must end after step {before}, where the phase before does, found {end:g}")
+        before = int(end) if end < inf else before
 
 
 def _matches(layer: str, pattern: str) -> bool:

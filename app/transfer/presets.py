@@ -113,7 +113,7 @@ def _ends(chosen: Preset, phases: int, epochs: int | None) -> list[int]:
     if epochs is None:
         raise ValueError(f"schedule: {chosen.preset} needs trainer.max_epochs, or `epochs`, found neither")
     if epochs < phases:
-        raise ValueError(f"schedule: {chosen.preset} has {phases} phases, but trainer.max_epochs is {epochs}")
+        raise ValueError(f"schedule: {chosen.preset} has {phases} phases, but the run has {epochs} epochs")
     return [round(i * epochs / phases) for i in range(1, phases)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from app.transfer.phases import Phase
@@ -50,7 +51,7 @@ class Progress:
     def observe(self, value: float) -> bool:
         """Take a validation's value; whether it is the best of the phase."""
         sign = 1 if self.higher_is_better else -1
-        better = self.best is None or sign * value > sign * self.best
+        better = not isnan(value) and (self.best is None or sign * value > sign * self.best)
         self.best, self.stalled = (value, 0) if better else (self.best, self.stalled + 1)
         return better
 

@@ -130,13 +130,14 @@ def _layers(state: State, groups: Mapping[str, Sequence[str]], tasks: Iterable[s
     """Name of a tensor → its layer; a buffer has the deepest one of the innermost module with parameters around it."""
     layers = {f"{TRUNK}{name}": layer for layer, names in groups.items() for name in names}
     depths = {name: depth for depth, names in enumerate(groups.values()) for name in (f"{TRUNK}{n}" for n in names)}
-    for task in tasks:
+    for task in sorted(tasks, key=len):  # the longest name that fits is the task's
         own = (f"{HEAD}{task}.", f"{TASKS}{task}.")
         layers |= {name: head_layer(task) for name in state if name.startswith(own)}
     for name in state.keys() - layers.keys():
         modules = accumulate(name.split(".")[:-1], "{}.{}".format)
         around = [[p for p in depths if p.startswith(f"{module}.")] for module in modules]
-        layers[name] = layers[max([each for each in around if each][-1], key=depths.__getitem__)]
+        owners = next((each for each in reversed(around) if each), [])
+        layers[name] = layers[max(owners, key=depths.__getitem__)] if owners else TRUNK.removesuffix(".")
     return {name: layers[name] for name in state}
 
 

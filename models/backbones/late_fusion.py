@@ -1,6 +1,8 @@
 """A network for each modality, joined at the end."""
 
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -46,15 +48,13 @@ class LateFusion(Backbone):
         return [self.joined]
 
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
-        """The groups of all backbones, `<modality>.<group>`, those first that are farthest from the output."""
-        groups: list[tuple[int, str, list[str]]] = []
+        """The groups of all backbones, `<modality>.<group>`; those as far from the output are one, joined by a plus."""
+        depths: dict[int, dict[str, list[str]]] = defaultdict(dict)
         for modality, backbone in self.joined.backbones.items():
-            own = backbone.layer_groups(coarse)
-            for i, (name, parameters) in enumerate(own.items()):
+            for above, (name, parameters) in enumerate(reversed(backbone.layer_groups(coarse).items())):
                 prefixed = [f"joined.backbones.{modality}.{parameter}" for parameter in parameters]
-                groups.append((len(own) - i, f"{modality}.{name}", prefixed))
-        groups.sort(key=lambda group: group[0], reverse=True)
-        return {name: parameters for _, name, parameters in groups}
+                depths[above][f"{modality}.{name}"] = prefixed
+        return {"+".join(own): list(chain(*own.values())) for _, own in sorted(depths.items(), reverse=True)}
 
 
 class Joined(nn.Module):

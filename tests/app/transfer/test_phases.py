@@ -53,6 +53,13 @@ def test_refused_schedules() -> None:
     assert "schedule[0].restore_best" in refused(replace(REST, restore_best=True))
 
 
+def test_ends_in_epochs_and_steps_are_compared() -> None:
+    by_step = replace(PROBE, until_epoch=None, until_step=20)
+    check_phases([by_step, replace(PROBE, until_epoch=3), REST], LAYERS, 4, 40, epoch_steps=10)
+    with pytest.raises(ValueError, match=r"schedule\[1\]: must end after step 20, .* found 20"):
+        check_phases([by_step, PROBE, REST], LAYERS, 4, 40, epoch_steps=10)
+
+
 def test_the_last_factor_that_matches_counts() -> None:
     phase = Phase(["*"], rates={"backbone.*": 0.1, "backbone.layer2": 0.5})
     assert [phase.rate(layer) for layer in LAYERS] == [0.1, 0.1, 0.5, 1.0, 1.0]
@@ -85,8 +92,8 @@ def test_presets() -> None:
     ("schedule", "epochs", "words"),
     [
         (Preset("lp_ft"), None, ["trainer.max_epochs", "neither"]),
-        (Preset("lp_ft"), 1, ["2 phases", "trainer.max_epochs is 1"]),
-        (Preset("gradual_unfreeze", phases=4), 3, ["4 phases", "trainer.max_epochs is 3"]),
+        (Preset("lp_ft"), 1, ["2 phases", "the run has 1 epochs"]),
+        (Preset("gradual_unfreeze", phases=4), 3, ["4 phases", "the run has 3 epochs"]),
         (Preset("gradual_unfreeze", phases=5), 9, ["schedule.phases", "from 2 to 4", "found 5"]),
         (Preset("full", phases=2), 9, ["schedule.phases", "gradual_unfreeze alone"]),
         (Preset("full", block="last"), 9, ["schedule.block", "surgical alone"]),
@@ -110,6 +117,8 @@ def test_a_phase_ends_with_the_first_of_its_ends() -> None:
     assert not progress.observe(float("nan"))
     assert progress.ended(step=9, epoch=1)
     progress.advance(9)
+    assert not progress.observe(float("nan"))
+    assert progress.observe(0.1)  # better than none
     assert not progress.ended(step=10**6, epoch=10**6)  # the last lasts
     assert progress.stalled == 0
 

@@ -88,6 +88,13 @@ def test_weight_decay_leaves_vectors_alone(train_here: Callable) -> None:
     assert grouped == {id(p) for p in cli.model.parameters()}
 
 
+def test_patience_of_the_run_waits_for_the_last_phase(train_here: Callable) -> None:
+    schedule = "[{train: ['heads.*'], patience: 2}, {train: ['*']}]"
+    train_here("fit", *RUN, "--schedule", schedule, "--patience", "2", "--monitor", "accuracy/val/right")
+    phases = [phase for _, phase in scalars(Path("runs/small/version_0"))["phase/step"]]
+    assert phases == [1.0] * 24 + [2.0] * 8  # the curve is flat; three epochs, and then the last phase
+
+
 def test_a_trial_run_takes_the_schedule_as_it_is(train_here: Callable) -> None:
     train_here("fit", *RUN, "--schedule", "gradual_unfreeze", "--trainer.fast_dev_run", "1")
 
@@ -103,6 +110,10 @@ def test_a_trial_run_takes_the_schedule_as_it_is(train_here: Callable) -> None:
         (["--schedule", "[{train: ['*'], rates: {heads.sum: 0}}]"], ["schedule[0].rates", "0"]),
         (["--schedule", "[{train: ['*'], patience: 1}, {train: ['*']}]", "--trainer.limit_val_batches", "0"],
          ["schedule[0].patience", "trainer.limit_val_batches"]),
+        (["--schedule", "freeze_then_unfreeze", "--trainer.max_steps", "8"], ["2 phases", "the run has 1 epochs"]),
+        (["--schedule", "[{train: ['*'], patience: 1, restore_best: true}, {train: ['*']}]",
+          "--trainer.callbacks+=EMA"], ["schedule[0].restore_best", "average"]),
+        (["--trainer.callbacks+=EMA", "--trainer.callbacks+=SWA"], ["trainer.callbacks", "EMA", "SWA"]),
         (["--model.layers.decay", "0"], ["model.layers.decay", "greater than 0", "0"]),
         (["--model.tasks.left.rate", "-1"], ["model.tasks.left.rate", "greater than 0", "-1"]),
     ],
