@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from datamodules.reading import Transform
 from datamodules.sources import SplitName
 
 IMAGE = "image"  # the modality that holds the image, where an input is a dict
+IMAGE_ALONE = (v2.AugMix, v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide)  # they rotate or shear it
 
 
 class Transforms(ABC):
@@ -50,8 +51,9 @@ class TorchvisionTransforms(Transforms):
     Labels that lie on the image move with it: masks (`torchvision.tv_tensors.Mask`), and labels of a value a pixel
     (`datamodules.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings the
     camera nearer, and what would make them wrong is refused. Resizing alone leaves depth as it is: the same view on
-    other pixels. Other labels and other modalities stay as they are. In YAML an item is a class by its name, with its
-    arguments:
+    other pixels. Beside labels that lie on the image, what would move the image alone is refused: policies such as
+    `RandAugment`, and `ToPureTensor` anywhere but at the end. Other labels and other modalities stay as they are. In
+    YAML an item is a class by its name, with its arguments:
 
         transform:
           class_path: TorchvisionTransforms
@@ -167,6 +169,8 @@ def _data_config(name: str) -> dict[str, Any]:
 def _one_by_one(transforms: list[Any], sample: Any, labels: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
     sample = _on_image(_as_image, sample)
     moving = {task: label for task, label in labels.items() if isinstance(label, tv_tensors.TVTensor)}
+    if moving:
+        _check_moving(transforms, moving)
     for transform in transforms:
         try:
             if moving:
@@ -176,6 +180,25 @@ def _one_by_one(transforms: list[Any], sample: Any, labels: dict[str, Tensor]) -
         except (RuntimeError, TypeError, ValueError) as error:  # as torchvision raises for what it cannot transform
             raise ValueError(f"data.transform: {type(transform).__name__} cannot transform it: {error}") from error
     return sample, labels | moving
+
+
+def _check_moving(transforms: Sequence[Any], labels: dict[str, Tensor]) -> None:
+    """Refuse what would move the image and leave the labels that lie on it."""
+    task, label = next(iter(labels.items()))
+    for transform in _with_inner(transforms):
+        where = f"data.transform: {type(transform).__name__}"
+        lies = f"but the label of {task!r} lies on it, a {type(label).__name__}"
+        if isinstance(transform, IMAGE_ALONE):
+            raise ValueError(f"{where} moves the image alone, {lies}")
+        if isinstance(transform, v2.ToPureTensor) and transform is not transforms[-1]:
+            raise ValueError(f"{where} must come last: what follows would move the image alone, {lies}")
+
+
+def _with_inner(transforms: Sequence[Any]) -> Iterator[Any]:
+    """The transforms, and those within them, as of `RandomApply`."""
+    for transform in transforms:
+        yield transform
+        yield from _with_inner(getattr(transform, "transforms", ()))
 
 
 def _by_timm(

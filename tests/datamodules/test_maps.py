@@ -153,6 +153,34 @@ def test_what_would_make_labels_wrong_is_refused(transform: v2.Transform) -> Non
         assert "\n" not in str(refusal.value)
 
 
+POLICIES = [v2.AutoAugment, v2.AugMix, v2.RandAugment, v2.TrivialAugmentWide]
+WITHIN = [
+    lambda policy: v2.RandomApply([v2.ColorJitter(0.1), policy], p=0.01),
+    lambda policy: v2.RandomChoice([v2.Compose([policy])]),
+    lambda policy: v2.RandomOrder([policy]),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_that_move_the_image_alone_are_refused(policy: Any) -> None:
+    image, labels = scene()
+    image = v2.functional.to_dtype(image, torch.uint8, scale=True)
+    words = rf"^data\.transform: {policy.__name__} moves the image alone, but the label of 'depth' .* a DepthMap$"
+    for transform in [policy(), *(within(policy()) for within in WITHIN)]:
+        of_train = TorchvisionTransforms([v2.RandomHorizontalFlip(), transform], []).of("train", None)
+        with pytest.raises(ValueError, match=words):
+            of_train(image, {"depth": labels["depth"]})
+        of_train(image, {"depth": torch.tensor(1.0)})  # which does not lie on the image
+
+
+def test_labels_become_plain_tensors_at_the_end_alone() -> None:
+    pure = v2.ToPureTensor()
+    assert_same(transformed(v2.RandomHorizontalFlip(1.0), pure), scene(-TURN))
+    for early in ([pure, v2.RandomHorizontalFlip(1.0)], [v2.Compose([pure, v2.RandomHorizontalFlip(1.0)])]):
+        with pytest.raises(ValueError, match=r"^data\.transform: ToPureTensor must come last: .* 'segmentation' lies"):
+            transformed(*early)
+
+
 def test_classes_may_be_cropped_to_any_size() -> None:
     image, labels = scene()
     only = {"segmentation": labels["segmentation"]}
