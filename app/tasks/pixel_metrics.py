@@ -86,7 +86,8 @@ class AngleMedian(Metric):
     """Median angle between prediction and label, in degrees, over all pixels of the epoch.
 
     Medians of batches have no true mean, and all angles of an epoch do not fit in memory; so they are counted in bins
-    of 0.01°. What is given is the middle of the median's bin, at most 0.005° from the exact median.
+    of 0.01°. What is given is the middle of the median's bin, at most 0.005° from the exact median. The last bin is for
+    what is not a number, as of a run gone wrong: if there is any, the median is NaN.
     """
 
     higher_is_better = False
@@ -97,17 +98,18 @@ class AngleMedian(Metric):
     def __init__(self) -> None:
         super().__init__()
         bins = 180 * BINS_PER_DEGREE
-        self.add_state("counts", torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(bins + 1, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, labels: Tensor) -> None:
         """Add pixels: predicted vectors and unit vectors, [P, D]."""
-        bins = (angles(predicted, labels) * BINS_PER_DEGREE).long().clamp(max=len(self.counts) - 1)
+        nan = len(self.counts) - 1
+        bins = (angles(predicted, labels) * BINS_PER_DEGREE).clamp(max=nan - 1).nan_to_num(nan).long()
         self.counts += torch.bincount(bins, minlength=len(self.counts))
 
     def compute(self) -> Tensor:
-        """The median, of an even number the mean of the two in the middle; NaN of no pixel."""
+        """The median, of an even number the mean of the two in the middle; NaN of no pixel or if any is NaN."""
         until = self.counts.cumsum(0)
-        if not until[-1]:
+        if not until[-1] or self.counts[-1]:
             return torch.tensor(torch.nan, dtype=torch.float64, device=until.device)
         middle = torch.stack([(until[-1] - 1) // 2, until[-1] // 2])
         bins = torch.searchsorted(until, middle, right=True)

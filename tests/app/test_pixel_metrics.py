@@ -114,6 +114,18 @@ def test_the_median_of_odd_and_even_numbers(count: int) -> None:
     assert opposite.compute().item() == pytest.approx(180, abs=0.005 + 1e-9)
 
 
+def test_an_angle_that_is_no_number_makes_the_median_none() -> None:
+    metric = AngleMedian()
+    label = torch.tensor([[0.0, 1.0]])
+    for value in (0.0, torch.nan, torch.inf):
+        metric.update(torch.tensor([[value, 1.0]]), label)
+        assert metric.compute().isnan() == (value != 0)
+    assert metric.counts.sum() == 3
+    metric.reset()
+    metric.update(label, label)
+    assert metric.compute().item() == pytest.approx(0, abs=0.005 + 1e-9)
+
+
 def test_batches_without_a_pixel_change_nothing(expected: dict[str, float]) -> None:
     tasks, metrics = script.new()
     script.feed(metrics, tasks, [0, 1, 2, 3])
