@@ -23,6 +23,7 @@ from datamodules.targets import Dense, Target
 
 IMAGE = "image"
 OVERSHOOT = 0.5  # how far resampling may have put pixels beyond [0, 1]; bytes are refused
+SPARSEST = 10  # how many times as many rows as files there may be
 LONGEST = 1.01  # length of a vector that rounding may have made of 1
 
 
@@ -105,7 +106,7 @@ class Files:
         self.images = _place(folder, (IMAGE,))
         self.places = {task: _place(folder, layer.folder) for task, layer in layers.items()}
         numbers = {place: _numbers(place) for place in (self.images, *self.places.values())}
-        self._rows = max(max(found) for found in numbers.values()) + 1
+        self._rows = _rows(numbers)
         self.missing = {
             row: _file(place, row)
             for place, found in reversed(numbers.items())
@@ -141,8 +142,8 @@ class Files:
         """
         layer, where = self.layers[task], f"{_file(self.places[task], row)}, target {task!r}"
         array = _array(self.places[task], row, layer.channels)
-        if layer.least is not None and array.min() < layer.least:
-            raise ValueError(f"{where}: a value must be at least {layer.least:g}, found {array.min():g}")
+        if layer.least is not None and (array < layer.least).any():  # as NaN is not
+            raise ValueError(f"{where}: a value must be at least {layer.least:g}, found {np.nanmin(array):g}")
         label = layer.read(array)
         if layer.target.invalid(label[None]).any():
             raise ValueError(f"{where}: a label must be {layer.target.rule}, found {layer.target.found(label)}")
@@ -247,6 +248,17 @@ def _numbers(place: Path) -> set[int]:
     return {int(name.removesuffix(".npy")) for name in names}
 
 
+def _rows(numbers: Mapping[Path, set[int]]) -> int:
+    """How many rows there are, from the numbers of the files of each folder."""
+    place = max(numbers, key=lambda place: max(numbers[place]))
+    rows, files = max(numbers[place]) + 1, len(set().union(*numbers.values()))
+    if rows > SPARSEST * files:  # each of them would be looked for
+        raise ValueError(
+            f"{_file(place, rows - 1)}: files must be called 0.npy, 1.npy and so on, found {files} numbers"
+        )
+    return rows
+
+
 def _file(place: Path, row: int) -> Path:
     return place / f"{row}.npy"
 
@@ -262,7 +274,7 @@ def _array(place: Path, row: int, channels: int | None) -> NDArray[Any]:
         reason = " ".join(str(error).split())
         raise UnreadableRowError(f"{path}: must be a whole .npy file of numbers, found: {reason}") from error
     last = () if channels is None else (channels,)
-    if array.dtype.kind not in "biuf" or array.ndim < 2 or array.shape[2:] != last:
+    if array.dtype.kind not in "biuf" or array.ndim < 2 or array.shape[2:] != last or not array.size:
         wanted = ", ".join(["height", "width", *map(str, last)])
         raise ValueError(f"{path}: must be numbers of the shape ({wanted}), found {array.dtype} of {array.shape}")
     return array

@@ -110,7 +110,7 @@ def edited(path: Path, change: Callable[[np.ndarray], np.ndarray | None]) -> Non
     np.save(path, array if changed is None else changed)
 
 
-def put(place: tuple, value: float) -> Callable[[np.ndarray], None]:
+def put(place: tuple, value: float | list[float]) -> Callable[[np.ndarray], None]:
     def change(array: np.ndarray) -> None:
         array[place] = value
 
@@ -127,6 +127,14 @@ START = {
     "depth without its axis": (
         lambda root: edited(root / "train/depth/3.npy", lambda a: a[..., 0]),
         r"train/depth/3\.npy: .*\(height, width, 1\), found float32 of \(24, 32\)",
+    ),
+    "a number astray": (
+        lambda root: (root / "val/image/3.npy").rename(root / "val/image/200000.npy"),
+        r"val/image/200000\.npy: files must be called 0\.npy, .*found 5 numbers",
+    ),
+    "no pixels": (
+        lambda root: edited(root / "val/image/2.npy", lambda a: a[:0]),
+        r"val/image/2\.npy: .*found float32 of \(0, 32, 3\)",
     ),
     "channels first": (
         lambda root: edited(root / "val/image/0.npy", lambda a: np.moveaxis(a, -1, 0)),
@@ -150,6 +158,7 @@ READ = {
     "all ignored": ("label", put((...,), -1), "but not everywhere, found -1 everywhere"),
     "no index": ("label", lambda a: a + 0.5, "a map of class indices"),
     "negative depth": ("depth", put((5, 6), -2), "'depth': .* at least 0, found -2"),
+    "negative depth beside NaN": ("depth", put((5, [6, 7], 0), [np.nan, -2]), "'depth': .* at least 0, found -2"),
     "infinite depth": ("depth", put((5, 6), np.inf), "'depth': .*finite.*inf"),
     "long normal": ("normal", put((5, 6), 127), "'normal': .*length 1.* at pixel"),
     "bytes": ("image", lambda a: a * 255, r"pixels must be in \[0, 1\]"),
