@@ -19,7 +19,7 @@ Sums = dict[str, dict[str, Any]]  # metric → what it is, how many updates, and
 
 
 class MeanLosses(Metric):
-    """Mean loss of each task over the labelled rows of an epoch.
+    """Mean loss of each task over the rows of an epoch that have a label.
 
     Args:
         tasks: Number of tasks T.
@@ -68,7 +68,7 @@ class StageMetrics(nn.Module):
 
         Args:
             sums: [T] sum of each task's losses.
-            rows: [T] rows in that sum.
+            rows: [T] rows in that sum, but for those whose maps have no pixel with a label.
             predictions: task → predictions and labels, as its metrics want them.
         """
         self.losses.update(sums, rows)

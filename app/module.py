@@ -163,7 +163,8 @@ class MultiTaskModule(LightningModule):
         sums, predictions = self._sums(batch, outputs), {}
         for name, labels in batch.targets.items():
             predictions[name] = self.tasks[name].measured(outputs[name].detach(), labels)
-        rows = torch.tensor([len(batch.targets.get(name, ())) for name in self.tasks], device=self.device)
+        counts = {name: self.tasks[name].counted(labels) for name, labels in batch.targets.items()}
+        rows = torch.tensor([counts.get(name, 0) for name in self.tasks], device=self.device)
         self.stages[stage].update(self._vector(sums), rows, predictions)
         return sums
 

@@ -30,8 +30,8 @@ class TaskConfig:
         head: Another head than `model.head`.
         loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
             continuous target's are standardised; a binary or continuous output comes as [B]), returns one loss a row
-            (`reduction: none` for torch's own). Of a dense target, both are maps, in which labels that are
-            missing have been filled, and it returns one loss a pixel.
+            (`reduction: none` for torch's own). Of a dense target, both are maps, which have been filled where labels
+            are missing, and it returns one loss a pixel.
         metrics: Other metrics than the target's, by the name that their curves get.
         label_smoothing: Share of a categorical target's probability that is spread over all classes (Szegedy 2016).
         class_weights: Factors of a categorical target's classes in the loss, or, except for a dense one, "balanced"
@@ -99,6 +99,10 @@ class Task(nn.Module, ABC):
                 f"found {tuple(losses.shape)}; torch's own losses want `reduction: none`"
             )
         return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
+
+    def counted(self, labels: Tensor) -> int:
+        """Number of rows of `labels` [B, ...] that the mean loss of an epoch is over."""
+        return len(labels)
 
     def metrics(self) -> dict[str, Metric]:
         """New metrics of the task, by name."""

@@ -24,7 +24,8 @@ class DenseTask(Task):
     The loss of a row is the mean over its pixels that have a value, and the task's that over the rows, as of every
     task: so it is the same on any number of ranks and micro-batches. Published code for NYUv2 and Cityscapes takes the
     mean over all such pixels of a batch instead, in which an image counts by how many it has. A row that a random crop
-    has left without a value has a loss of zero.
+    has left without a value has a loss of zero, and does not count in the means of an epoch. The loss does not see the
+    outputs where there is no value: an infinite one would make gradients NaN.
     """
 
     default_head: type[Head] = UpsamplingHead
@@ -42,6 +43,7 @@ class DenseTask(Task):
         """One loss a row, [B], the mean over its pixels that have a value."""
         valid = self.target.valid(labels)
         values, filled = self.values(outputs), self.filled(labels)
+        values = torch.where(valid if values.ndim == 3 else valid[:, None], values, 1)
         losses: Tensor = self.loss(values, filled.to(values.dtype) if filled.is_floating_point() else filled)
         losses = losses.mean(dim=1) if losses.ndim == 4 else losses  # of a vector's components
         if losses.shape != valid.shape:
@@ -50,6 +52,10 @@ class DenseTask(Task):
                 f"found {tuple(losses.shape)}; torch's own losses want `reduction: none`"
             )
         return torch.where(valid, losses, 0).sum((1, 2)) / valid.sum((1, 2)).clamp_min(1)
+
+    def counted(self, labels: Tensor) -> int:
+        """Number of rows with a pixel that has a value."""
+        return int(self.target.valid(labels).any((1, 2)).sum())
 
     def measured(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and labels of the P pixels that have a value, [P] or [P, D]."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from app.module import MultiTaskModule
 from app.tasks import Task, TaskConfig, task_of
+from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Binary, Dense, DenseCategorical, DenseContinuous, UnitVectors
 from models.backbones import MLP, LateFusion, LeNet
 from models.heads import DeepLabHead, LinearHead, UpsamplingHead
@@ -76,6 +77,23 @@ def test_missing_pixels_have_no_gradient(name: str) -> None:
     valid = target.valid(labels)
     assert torch.equal(outputs.grad.abs().sum(1) > 0, valid)
     assert outputs.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [None, nn.L1Loss(reduction="none")], ids=["own", "user's"])
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_outputs_at_missing_pixels_spoil_no_gradient(name: str, loss: nn.Module | None, value: float) -> None:
+    target = TARGETS[name]
+    outputs, labels = drawn(target)
+    if loss and name == "segments":
+        loss = nn.CrossEntropyLoss(reduction="none")
+    valid = target.valid(labels)
+    spoilt = torch.where(valid[:, None], outputs, value).requires_grad_()
+    outputs.requires_grad_()
+    for each in (spoilt, outputs):
+        task(target, loss=loss).losses(each, labels).sum().backward()
+    assert torch.equal(spoilt.grad, outputs.grad)
+    assert torch.equal(outputs.grad.abs().sum(1) > 0, valid)
 
 
 class Logarithm(nn.Module):
@@ -174,6 +192,25 @@ def test_each_kind_of_target_has_its_head() -> None:
 def test_a_head_that_does_not_fit(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         module(**options)
+
+
+def test_a_row_without_a_pixel_counts_in_no_mean_of_an_epoch() -> None:
+    network = module().eval()
+    inputs = torch.randn(2, 3, 32, 48)
+    labels = {name: torch.full((2, *[3] * (name == "normals"), 32, 48), each.missing) for name, each in TARGETS.items()}
+    labels["segments"] = labels["segments"].long()
+    labels["segments"][1], labels["normals"][1, 0] = 2, 1.0
+    rows = dict.fromkeys(TARGETS, torch.arange(2))
+    batch = MultiTaskBatch(inputs, labels, rows, dict.fromkeys(TARGETS, 2), torch.arange(2))
+    with torch.no_grad():
+        network.validation_step(batch, 0)
+        outputs = network(inputs, rows)
+        losses = {name: each.losses(outputs[name], labels[name]) for name, each in network.tasks.items()}
+    values = network.stages["val"].compute()
+    assert {key.split("/")[-1] for key in values} == {"segments", "normals", "total"}
+    for name in ("segments", "normals"):
+        torch.testing.assert_close(values[f"loss/val/{name}"].float(), losses[name][1])
+    assert values["loss/val/total"] == values["loss/val/segments"] + values["loss/val/normals"]
 
 
 def test_sources_and_tasks_agree_on_the_scene() -> None:
