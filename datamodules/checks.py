@@ -14,7 +14,7 @@ from datamodules.targets import Binary, Categorical, Dense, MultiLabel, Target
 
 Shape = tuple[int, ...]
 
-RESERVED = ("total", "mean", "shared", "row", "source", "sample", "training")
+RESERVED = ("total", "mean", "row", "source", "sample", "training")
 
 
 def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:

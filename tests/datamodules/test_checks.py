@@ -124,8 +124,8 @@ REFUSED = {
         for name in ("eye/colour", "eye.colour", "eye colour", "")
     },
     **{
-        f"task name {name!r}": ({"s": Rows(task=name)}, IN_S + "a task's name must not be one of total, shared, ")
-        for name in ("total", "row", "sample", "shared", "training")
+        f"task name {name!r}": ({"s": Rows(task=name)}, IN_S + "a task's name must not be one of total, mean, ")
+        for name in ("total", "mean", "row", "sample", "training")
     },
     **{
         f"inputs of {dtype}": (
