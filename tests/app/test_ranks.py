@@ -41,7 +41,8 @@ def test_ranks_and_micro_batches_equal_one_large_batch(
 ) -> None:
     (whole,) = run(train, train_here, tmp_path / "whole", 1, 24, 1, *options)
     assert (whole[0] - whole[-1]).abs().max() > 1e-3
-    for ranks, batch, accumulate in [(3, 8, 1), (1, 8, 3), (2, 4, 3)]:
+    three = [] if options else [(3, 8, 1)]
+    for ranks, batch, accumulate in [*three, (1, 8, 3), (2, 4, 3)]:
         folder = tmp_path / f"{ranks}x{batch}x{accumulate}"
         parts = run(train, train_here, folder, ranks, batch, accumulate, *options)
         for part in parts:

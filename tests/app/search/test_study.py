@@ -33,18 +33,20 @@ def objective(trial: Trial) -> float:
     return trial.params["x"]
 
 
-def work(folder: Path, trials: int, dies: bool) -> None:
+def work(folder: Path, trials: int, dies: bool, waits: bool) -> None:
     def run(trial: Trial) -> float:
         if dies and trial.number > 2:
             (folder / f"died-{trial.number}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        while waits and trial.number > 2 and not list(folder.glob("died-*")):
+            time.sleep(0.01)  # leave one to the process that dies
         return objective(trial)
 
     opened(folder, trials).run(run, lambda trial: None)
 
 
 def run_processes(folder: Path, trials: int, dying: int) -> None:
-    processes = [FORK.Process(target=work, args=(folder, trials, i < dying)) for i in range(3)]
+    processes = [FORK.Process(target=work, args=(folder, trials, i < dying, dying > 0)) for i in range(3)]
     for process in processes:
         process.start()
     for process in processes:
