@@ -18,9 +18,9 @@ from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Pa
 from app.heads import Shape, build_heads
 from app.metrics import StageMetrics
 from app.optimization import options_of, restore_options, with_scheduler
+from app.ranks.gradients import average_running_statistics
 from app.schedulers import SchedulerFactory, total_steps
 from app.supported import check_supported
-from app.synchronization import average_running_statistics
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from app.transfer import FineTuning, LayerConfig, layer_factors, layers_of, parameter_groups, scaled_rates
 from app.transfer.starting_point import StartingPoint

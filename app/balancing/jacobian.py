@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from app.synchronization import reached_anywhere
+from app.ranks.gradients import reached_anywhere
 
 CHUNK = 2**18
 

@@ -20,7 +20,7 @@ from app.balancing.jacobian import Jacobian
 from app.balancing.step import Balance, MicroBatch, Parameters
 from app.balancing.torchjd_weighting import from_torchjd, restricted
 from app.balancing.ways import TaskGradients
-from app.synchronization import sum_gradients
+from app.ranks.gradients import sum_gradients
 
 
 class Update(nn.Module):

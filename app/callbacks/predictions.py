@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.callbacks.gathering import gathered
+from app.ranks.gathering import gathered
 
 
 class PredictionWriter(Callback):

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.callbacks.gathering import gathered
+from app.ranks.gathering import gathered
 from datamodules.batch import MultiTaskBatch
 
 KEY = "skipped_rows"

@@ -67,7 +67,7 @@ def test_batches_of_two_processes(expected: dict[str, float], tmp_path: Path) ->
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    root = str(Path(script.__file__).parents[2])
+    root = str(Path(script.__file__).parents[3])
     environment = {**os.environ, "PYTHONPATH": root, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen([sys.executable, "-W", "ignore", script.__file__, str(tmp_path), str(rank)], env=environment)
