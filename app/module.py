@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
 from app.heads import Shape, build_heads
-from app.metrics import StageMetrics
+from app.measuring.stage import StageMetrics
 from app.optimization import options_of, restore_options, with_scheduler
 from app.ranks.gradients import average_running_statistics
 from app.schedulers import SchedulerFactory, total_steps

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from app.balancing import Update, check_accumulation
-from app.metrics import StageMetrics
+from app.measuring.stage import StageMetrics
 
 
 def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing: Update) -> None:

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from app.balance_metrics import curves
+from app.measuring.balance import curves
 from app.module import MultiTaskModule
 
 

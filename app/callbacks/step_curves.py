@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from app.balance_metrics import curves, of_step
+from app.measuring.balance import curves, of_step
 from app.module import MultiTaskModule
 
 

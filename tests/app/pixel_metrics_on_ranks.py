@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from app.metrics import StageMetrics
+from app.measuring.stage import StageMetrics
 from app.tasks import Task, TaskConfig, task_of
 from datamodules.targets import Dense, DenseCategorical, DenseContinuous, UnitVectors
 from models.by_name import ModulesByName

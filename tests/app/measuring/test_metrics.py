@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanAbsolutePercentageError, PearsonCorrCoef, R2Score
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
-from app.metrics import StageMetrics
+from app.measuring.stage import StageMetrics
 from app.tasks import Task, TaskConfig, task_of
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 from models.by_name import ModulesByName

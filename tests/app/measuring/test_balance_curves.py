@@ -11,9 +11,9 @@ from conftest import SMALL, scalars
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from app.balance_metrics import BalanceMetrics, curves
 from app.balancing import Balance
 from app.callbacks.cosine_map import heat_map
+from app.measuring.balance import BalanceMetrics, curves
 
 PAIRS = ["left~right", "left~sum", "left~parity", "right~sum", "right~parity", "sum~parity"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
-from app.balance_metrics import BalanceMetrics, curves
+from app.measuring.balance import BalanceMetrics, curves
 from app.tasks import Task
 from models.by_name import ModulesByName
 

@@ -1,0 +1,1 @@
+"""The figures of a stage: losses, metrics, and what balancing showed."""
