@@ -38,10 +38,10 @@ from app.callbacks import (
 )
 from app.commands import COMMANDS, CommandCLI
 from app.evaluation.report import by_task, table
-from app.module import BALANCING, MultiTaskModule
 from app.parsing import MergingConfigFile, OneLineParser
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
-from app.schedulers import (
+from app.training.module import BALANCING, MultiTaskModule
+from app.training.schedulers import (
     WarmupCosine,  # noqa: F401  # so that a configuration finds it by its name alone
     configured_epochs,
 )

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from app.module import MultiTaskModule
-from app.schedulers import configured_epochs
+from app.training.module import MultiTaskModule
+from app.training.schedulers import configured_epochs
 from app.transfer import Phase, Schedule, check_phases, phases_of
 from datamodules.multitask import MultiTaskDataModule
 

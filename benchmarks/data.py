@@ -33,7 +33,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import PerTask, Shared
 from datamodules.sources import Folder, Source, Table, TensorSplit

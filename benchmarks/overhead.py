@@ -32,7 +32,7 @@ from app.callbacks import (
     StepCurves,
     TaskProgressBar,
 )
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import Shared
 from datamodules.sources import Digits

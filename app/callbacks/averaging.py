@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from app.schedulers import total_epochs
+from app.training.schedulers import total_epochs
 
 Average = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
 AVERAGE = "averaging_state"  # Lightning's name in a checkpoint

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from app.measuring.balance import curves
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 
 
 class Charts(Callback):

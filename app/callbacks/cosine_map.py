@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 
 CELL, FONT = 56, 14  # pixels
 Picture = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]

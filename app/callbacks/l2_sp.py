@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from app.module import BALANCING, MultiTaskModule
+from app.training.module import BALANCING, MultiTaskModule
 
 
 class L2SP(Callback):

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 
 
 class LayerCurves(Callback):

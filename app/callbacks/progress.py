@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 
 
 class TaskProgressBar(TQDMProgressBar):

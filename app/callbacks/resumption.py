@@ -10,8 +10,8 @@ from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 
 from app.callbacks.averaging import AVERAGE, WeightAverage
-from app.module import MultiTaskModule
 from app.ranks.gathering import gathered
+from app.training.module import MultiTaskModule
 
 RANDOM, METRICS = "random_state", "train_metrics"
 

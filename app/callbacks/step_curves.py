@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from app.measuring.balance import curves, of_step
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 
 
 class StepCurves(Callback):

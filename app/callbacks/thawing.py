@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities import rank_zero_info
 
 from app.callbacks.averaging import WeightAverage
-from app.module import MultiTaskModule
-from app.schedulers import epoch_steps, total_epochs, total_steps
+from app.training.module import MultiTaskModule
+from app.training.schedulers import epoch_steps, total_epochs, total_steps
 from app.transfer import FineTuning, Phase, Progress, Schedule, check_phases, phases_of
 
 

@@ -12,7 +12,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
-from app.module import MultiTaskModule
 from app.runs import RUNS
 from app.search.base import Base
 from app.search.config import SearchConfig
@@ -20,6 +19,7 @@ from app.search.report import line, report
 from app.search.space import distributions, text
 from app.search.study import SharedStudy
 from app.search.trial import STOPPED, FoldsObjective
+from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 
 

@@ -12,7 +12,7 @@ from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, DualProj, GradDrop, PCG
 
 from app import balancing
 from app.balancing import Balancer, GradientConfig
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import Shared
 from datamodules.sources import Source, TensorSplit

@@ -8,8 +8,8 @@ import torch
 from scene import Scene
 from torch import Tensor, nn
 
-from app.module import MultiTaskModule
 from app.tasks import Task, TaskConfig, task_of
+from app.training.module import MultiTaskModule
 from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Binary, Dense, DenseCategorical, DenseContinuous, UnitVectors
 from models.backbones import MLP, LateFusion, LeNet

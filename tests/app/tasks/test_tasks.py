@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanAbsolutePercentageError
 from torchmetrics.classification import MulticlassAccuracy
 
-from app.module import MultiTaskModule
 from app.tasks import Task, TaskConfig, task_of
+from app.training.module import MultiTaskModule
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 from models.backbones import MLP
 

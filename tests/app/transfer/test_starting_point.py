@@ -10,7 +10,7 @@ from conftest import SMALL
 from torch import Tensor, nn
 
 from app.balancing import UncertaintyWeighting
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.targets import Categorical, Continuous, Target
 from models.backbones import Backbone, LeNet, TimmBackbone
 

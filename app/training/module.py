@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
-from app.heads import Shape, build_heads
 from app.measuring.stage import StageMetrics
-from app.optimization import options_of, restore_options, with_scheduler
+from app.network.heads import Shape, build_heads
 from app.ranks.gradients import average_running_statistics
-from app.schedulers import SchedulerFactory, total_steps
-from app.supported import check_supported
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
+from app.training.optimizer import options_of, restore_options, with_scheduler
+from app.training.schedulers import SchedulerFactory, total_steps
+from app.training.supported import check_supported
 from app.transfer import FineTuning, LayerConfig, layer_factors, layers_of, parameter_groups, scaled_rates
 from app.transfer.starting_point import StartingPoint
 from datamodules.batch import Inputs, MultiTaskBatch

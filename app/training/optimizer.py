@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from app.schedulers import SchedulerFactory, completed
+from app.training.schedulers import SchedulerFactory, completed
 
 SCHEDULED = {"lr", "momentum", "betas"}  # options that a scheduler may set
 

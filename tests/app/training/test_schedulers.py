@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.schedulers import WarmupCosine
+from app.training.schedulers import WarmupCosine
 
 RATES = (0.1, 0.003, 2.0)
 

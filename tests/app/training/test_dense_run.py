@@ -19,7 +19,7 @@ from app.balancing import MicroBatch, Step
 from app.balancing.layers import LayerGramians
 from app.balancing.rows import RowGramians
 from app.balancing.ways import TaskGradients
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import Shared

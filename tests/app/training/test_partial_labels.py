@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional
 
-from app.module import MultiTaskModule
+from app.training.module import MultiTaskModule
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sampling import Shared

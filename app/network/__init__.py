@@ -1,0 +1,1 @@
+"""The network: what is shared, the tasks' heads, and whose parameters are whose."""

@@ -1,0 +1,1 @@
+"""Training: the Lightning module, optimizer, schedulers, and what is supported."""
