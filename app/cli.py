@@ -37,8 +37,8 @@ from app.callbacks import (
     Thawing,
 )
 from app.commands import COMMANDS, CommandCLI
-from app.evaluation.report import by_task, table
 from app.parsing import MergingConfigFile, OneLineParser
+from app.reports.figures import by_task, table
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.training.module import BALANCING, MultiTaskModule
 from app.training.schedulers import (

@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from app.data_report import report_data
-from app.layer_report import report_layers
+from app.reports.data import report_data
+from app.reports.layers import report_layers
 from app.search import add_search_options, run_search
 
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from app.evaluation.report import by_task, table
+from app.reports.figures import by_task, table
 
 VALUES = {
     "loss/test/left": 0.5, "loss/test/sum": 1.0, "loss/test/total": 1.5, "loss/val/left": 0.25,

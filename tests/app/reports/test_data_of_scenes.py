@@ -12,9 +12,9 @@ from conftest import SMALL
 from PIL import Image
 from test_data_command import table_rows
 
-from app.data_report.maps import coloured, counted, described
-from app.data_report.sheet import contact_sheet, labels_of, maps_of_row
-from app.data_report.tables import pixel_balance
+from app.reports.data.maps import coloured, counted, described
+from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row
+from app.reports.data.tables import pixel_balance
 from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Categorical, DenseCategorical, DenseContinuous, UnitVectors
 

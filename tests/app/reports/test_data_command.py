@@ -12,9 +12,9 @@ from jsonargparse import Namespace
 from PIL import Image
 from torch import Tensor
 
-from app.data_report.report import processes
-from app.data_report.sheet import contact_sheet, labels_of, pictures, some_rows
-from app.data_report.tables import balance, drawn
+from app.reports.data.report import processes
+from app.reports.data.sheet import contact_sheet, labels_of, pictures, some_rows
+from app.reports.data.tables import balance, drawn
 from datamodules.batch import MultiTaskBatch
 from datamodules.sampling import PerTask, Shared
 from datamodules.sources import ImageSplit, Source, SplitName, TensorSplit

@@ -9,9 +9,9 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from rich.console import Console
 from rich.table import Table
 
-from app.data_report.maps import sampled_labels
-from app.data_report.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
-from app.data_report.tables import drawn, task_table
+from app.reports.data.maps import sampled_labels
+from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
+from app.reports.data.tables import drawn, task_table
 from app.runs import RUNS
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule, limited

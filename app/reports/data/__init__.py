@@ -1,5 +1,5 @@
 """What a user's data is, before anyone trains on it."""
 
-from app.data_report.report import report_data
+from app.reports.data.report import report_data
 
 __all__ = ["report_data"]

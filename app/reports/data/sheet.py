@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from app.data_report.maps import coloured, described
+from app.reports.data.maps import coloured, described
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target
 

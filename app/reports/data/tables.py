@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from app.data_report.maps import counted, spread
+from app.reports.data.maps import counted, spread
 from datamodules.sampling import Plan
 from datamodules.sources import SplitName
 from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target

@@ -1,0 +1,1 @@
+"""Pages, tables and pictures of data, layers and figures."""
