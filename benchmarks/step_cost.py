@@ -29,9 +29,9 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from app import balancing
 from app.balancing import GradientConfig, MicroBatch, Parameters, Step, Update
-from app.balancing.jacobian import Jacobian
-from app.balancing.layers import LayerGramians
-from app.balancing.rows import RowGramians
+from app.balancing.engine.jacobian import Jacobian
+from app.balancing.engine.layer_gramians import LayerGramians
+from app.balancing.engine.row_gramians import RowGramians
 from models.backbones import TimmBackbone
 from models.heads import LinearHead
 from models.sharing import HardSharing

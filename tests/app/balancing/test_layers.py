@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from app.balancing import layers as by_layer
 from app.balancing import rows as by_row
-from app.balancing.graph import Graph, products
-from app.balancing.jacobian import Jacobian
-from app.balancing.layers import LayerGramians, cost_by_rows, cost_by_weights
-from app.balancing.rows import RowGramians
+from app.balancing.engine.graph import Graph, products
+from app.balancing.engine.jacobian import Jacobian
+from app.balancing.engine.layer_gramians import LayerGramians, cost_by_rows, cost_by_weights
+from app.balancing.engine.row_gramians import RowGramians
 from models.backbones import LeNet
 from models.sharing.statistics import StatisticsByTask
 

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
-from app.balancing.dwa import DWA
-from app.balancing.famo import FAMO
-from app.balancing.fixed import FixedWeights
-from app.balancing.gls import GLS
-from app.balancing.gradnorm import GradNorm
-from app.balancing.imtl_l import IMTLL
-from app.balancing.log_losses import LogLosses
-from app.balancing.random import RLW
-from app.balancing.stch import STCH
-from app.balancing.uncertainty import UncertaintyWeighting
-from app.balancing.uncertainty_soft_optimal import UWSO
-from app.balancing.worst_case import ExponentiatedGradient, WorstCase
+from app.balancing.methods.dwa import DWA
+from app.balancing.methods.famo import FAMO
+from app.balancing.methods.fixed import FixedWeights
+from app.balancing.methods.gls import GLS
+from app.balancing.methods.gradnorm import GradNorm
+from app.balancing.methods.imtl_l import IMTLL
+from app.balancing.methods.log_losses import LogLosses
+from app.balancing.methods.rlw import RLW
+from app.balancing.methods.stch import STCH
+from app.balancing.methods.uncertainty import UncertaintyWeighting
+from app.balancing.methods.uw_so import UWSO
+from app.balancing.methods.worst_case import ExponentiatedGradient, WorstCase
 
 ALL: list[Callable[[], Scalarizer]] = [
     FixedWeights,

@@ -8,9 +8,9 @@ from torch import Tensor
 from torchjd.aggregation import MGDA, PCGrad, UPGrad
 
 from app.balancing.base import Step, Weighting
-from app.balancing.cagrad import CAGrad
-from app.balancing.nash_mtl import NashMTL
-from app.balancing.torchjd_weighting import from_torchjd
+from app.balancing.methods.cagrad import CAGrad
+from app.balancing.methods.nash_mtl import NashMTL
+from app.balancing.methods.torchjd_weighting import from_torchjd
 
 STARTS = ((0.3, 0.5), (-0.9, 0.2), (0.1, -0.6))
 MINIMA = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64) / 2**0.5

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Identity
 
 from app.balancing import MicroBatch, Parameters, Step, Update
-from app.balancing.gradients import accumulate
+from app.balancing.engine.gradients import accumulate
 
 
 class Network:

@@ -9,11 +9,11 @@ from torch import Tensor
 from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, DualProj, PCGrad, UPGrad
 
 from app.balancing.base import Step, Weighting
-from app.balancing.cagrad import CAGrad
-from app.balancing.fairgrad import FairGrad
-from app.balancing.gradvac import GradVac
-from app.balancing.nash_mtl import NashMTL
-from app.balancing.torchjd_weighting import from_torchjd
+from app.balancing.methods.cagrad import CAGrad
+from app.balancing.methods.fairgrad import FairGrad
+from app.balancing.methods.gradvac import GradVac
+from app.balancing.methods.nash_mtl import NashMTL
+from app.balancing.methods.torchjd_weighting import from_torchjd
 
 
 @dataclass

@@ -11,11 +11,11 @@ from torch import Tensor
 from torchjd import aggregation as torchjd
 
 from app.balancing.base import Step, Weighting
-from app.balancing.cagrad import CAGrad
-from app.balancing.fairgrad import FairGrad
-from app.balancing.gradvac import GradVac
-from app.balancing.nash_mtl import NashMTL
-from app.balancing.torchjd_weighting import TorchJDWeighting, from_torchjd, restricted
+from app.balancing.methods.cagrad import CAGrad
+from app.balancing.methods.fairgrad import FairGrad
+from app.balancing.methods.gradvac import GradVac
+from app.balancing.methods.nash_mtl import NashMTL
+from app.balancing.methods.torchjd_weighting import TorchJDWeighting, from_torchjd, restricted
 
 CLOSED_FORM = torch.tensor([[18.0, -22.0], [-22.0, 38.0]], dtype=torch.float64)  # of [[-4, 1, 1], [6, 1, 1]]
 

@@ -16,9 +16,9 @@ from scene import Scene
 from torch import Tensor
 
 from app.balancing import MicroBatch, Step
-from app.balancing.layers import LayerGramians
-from app.balancing.rows import RowGramians
-from app.balancing.ways import TaskGradients
+from app.balancing.engine.layer_gramians import LayerGramians
+from app.balancing.engine.row_gramians import RowGramians
+from app.balancing.engine.task_gradients import TaskGradients
 from app.training.module import MultiTaskModule
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule

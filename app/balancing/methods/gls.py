@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
-from app.balancing.positive import ZERO, positive
+from app.balancing.methods.near_zero import ZERO, positive
 
 
 class GLS(Scalarizer):

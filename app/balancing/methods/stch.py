@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
-from app.balancing.epoch_means import EpochMeans
-from app.balancing.positive import positive
+from app.balancing.methods.epoch_means import EpochMeans
+from app.balancing.methods.near_zero import positive
 
 
 class STCH(Scalarizer):

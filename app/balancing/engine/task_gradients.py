@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from app.balancing.gradients import all_tasks, each_task
-from app.balancing.jacobian import Jacobian
-from app.balancing.layers import LayerGramians
-from app.balancing.rows import RowGramians
-from app.balancing.step import MicroBatch, Parameters
+from app.balancing.engine.gradients import all_tasks, each_task
+from app.balancing.engine.jacobian import Jacobian
+from app.balancing.engine.layer_gramians import LayerGramians
+from app.balancing.engine.row_gramians import RowGramians
+from app.balancing.engine.step import MicroBatch, Parameters
 
 Way = Jacobian | LayerGramians | RowGramians
 

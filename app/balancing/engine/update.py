@@ -14,12 +14,12 @@ from torchjd.aggregation import Aggregator
 
 from app.balancing.base import Scalarizer, Step, Weighting
 from app.balancing.config import Balancer, GradientConfig, check_config
-from app.balancing.fixed import FixedWeights
-from app.balancing.gradients import Cut, accumulate, backward, derivatives, each_task, gradients_of, weighted_sum
-from app.balancing.jacobian import Jacobian
-from app.balancing.step import Balance, MicroBatch, Parameters
-from app.balancing.torchjd_weighting import from_torchjd, restricted
-from app.balancing.ways import TaskGradients
+from app.balancing.engine.gradients import Cut, accumulate, backward, derivatives, each_task, gradients_of, weighted_sum
+from app.balancing.engine.jacobian import Jacobian
+from app.balancing.engine.step import Balance, MicroBatch, Parameters
+from app.balancing.engine.task_gradients import TaskGradients
+from app.balancing.methods.fixed import FixedWeights
+from app.balancing.methods.torchjd_weighting import from_torchjd, restricted
 from app.ranks.gradients import sum_gradients
 
 

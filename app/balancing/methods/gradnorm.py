@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from app.balancing.adam import TaskAdam
 from app.balancing.base import Scalarizer, Step
-from app.balancing.positive import ZERO, positive
+from app.balancing.methods.near_zero import ZERO, positive
+from app.balancing.methods.task_adam import TaskAdam
 
 LEAST = 1e-4  # weight; a negative one would raise its task's loss
 ROUNDING = 1e-6  # a relative gap up to here has no sign

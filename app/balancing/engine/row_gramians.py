@@ -2,7 +2,7 @@
 
 Then the gradient of the losses' sum with respect to a layer's output holds each task's in its rows, and what a task
 gives a parameter is found in them: one backward pass over activations instead of T over the network. Exact in one
-process and one micro-batch, as in `app.balancing.layers`.
+process and one micro-batch, as in `app.balancing.engine.layer_gramians`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from app.balancing.gradients import Gradients, gradients_of
-from app.balancing.graph import Graph, Product, Reader, products
-from app.balancing.layers import MULTIPLY_ADDS_PER_NUMBER
+from app.balancing.engine.gradients import Gradients, gradients_of
+from app.balancing.engine.graph import Graph, Product, Reader, products
+from app.balancing.engine.layer_gramians import MULTIPLY_ADDS_PER_NUMBER
 
 
 class RowGramians:

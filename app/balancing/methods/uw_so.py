@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
-from app.balancing.positive import ZERO, positive
+from app.balancing.methods.near_zero import ZERO, positive
 
 
 class UWSO(Scalarizer):

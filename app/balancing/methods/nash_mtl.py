@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from app.balancing.base import Step, Weighting
-from app.balancing.fairgrad import FairGrad
+from app.balancing.methods.fairgrad import FairGrad
 
 
 class NashMTL(Weighting):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from app.balancing.base import Scalarizer, Step
-from app.balancing.positive import raised
+from app.balancing.methods.near_zero import raised
 
 
 class UncertaintyWeighting(Scalarizer):

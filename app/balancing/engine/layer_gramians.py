@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from app.balancing.graph import Graph, Product, products
-from app.balancing.jacobian import Jacobian
+from app.balancing.engine.graph import Graph, Product, products
+from app.balancing.engine.jacobian import Jacobian
 
 MULTIPLY_ADDS_PER_NUMBER = 20  # in the time in which one number is moved from or to memory
 

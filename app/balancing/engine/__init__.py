@@ -1,0 +1,1 @@
+"""From T losses to gradients: the only place that calls autograd."""

@@ -1,0 +1,1 @@
+"""A published method a file."""
