@@ -8,17 +8,16 @@ from dataclasses import asdict
 
 import optuna
 from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser
 from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
 from app.runs import RUNS
-from app.search.base import Base
 from app.search.config import SearchConfig
 from app.search.report import line, report
 from app.search.space import distributions, text
 from app.search.study import SharedStudy
 from app.search.trial import STOPPED, FoldsObjective
+from app.search.trial_configuration import ConfigurationParser, TrialConfiguration
 from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 
@@ -28,7 +27,7 @@ def run_search(
     data: MultiTaskDataModule,
     model: MultiTaskModule,
     search: SearchConfig,
-    fit: LightningArgumentParser,
+    fit: ConfigurationParser,
 ) -> None:
     """Run trials, then print and draw what came of them, and write the best one's configuration.
 
@@ -46,7 +45,7 @@ def run_search(
     """
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of heartbeats, retries and plots
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    base, drawn_from = Base(fit, options), distributions(search.space)
+    base, drawn_from = TrialConfiguration(fit, options), distributions(search.space)
     base.check(search.space)
     _check(options, search)
     directions = model.stages["val"].higher_is_better()

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from app.search.base import Base
 from app.search.space import Space, short, short_names, values
 from app.search.study import lost
+from app.search.trial_configuration import TrialConfiguration
 
 
 def line(trial: FrozenTrial, space: Space) -> str:
@@ -35,7 +35,7 @@ def figure(trial: FrozenTrial) -> str:
     return f"{fmean(folds):.4f} ± {stdev(folds) / sqrt(len(folds)):.4f}"
 
 
-def report(study: Study, space: Space, base: Base, monitor: str, folder: Path, console: Console) -> None:
+def report(study: Study, space: Space, base: TrialConfiguration, monitor: str, folder: Path, console: Console) -> None:
     """Print the table, draw the plots, and write `best.yaml`.
 
     Raises:

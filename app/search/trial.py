@@ -17,10 +17,10 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 
 from app.runs import RUNS
-from app.search.base import Base
 from app.search.config import SearchConfig
 from app.search.space import values
 from app.search.study import TrialError
+from app.search.trial_configuration import TrialConfiguration
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 STOPPED = 130  # exit code of a run that was asked to stop
@@ -38,7 +38,7 @@ class FoldsObjective:
         name: Of the runs.
     """
 
-    def __init__(self, base: Base, config: SearchConfig, name: str) -> None:
+    def __init__(self, base: TrialConfiguration, config: SearchConfig, name: str) -> None:
         self._base, self._config, self._name = base, config, name
 
     def __call__(self, trial: Trial) -> float:

@@ -8,8 +8,8 @@ from jsonargparse import Namespace
 
 from app.cli import PolyheadCLI
 from app.search import Dimension
-from app.search.base import Base
 from app.search.space import distributions, points, short, short_names, values
+from app.search.trial_configuration import TrialConfiguration
 
 
 class Parsed(PolyheadCLI):
@@ -22,13 +22,13 @@ class Parsed(PolyheadCLI):
         pass
 
 
-def parsed(*arguments: str) -> tuple[Base, Namespace]:
+def parsed(*arguments: str) -> tuple[TrialConfiguration, Namespace]:
     cli = Parsed(["search", "--config", str(SMALL), *arguments])
-    return Base(cli._parser("fit"), cli.config["search"]), cli.config["search"]
+    return TrialConfiguration(cli._parser("fit"), cli.config["search"]), cli.config["search"]
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
+def base() -> TrialConfiguration:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["train.py"])
         return parsed()[0]
@@ -70,7 +70,9 @@ def test_space_that_cannot_be_drawn_from(case: str) -> None:
         ("monitor", "loss/val/left", ["must leave monitor to the search"]),
     ],
 )
-def test_key_or_choice_that_does_not_exist(base: Base, key: str, choice: object, words: list[str]) -> None:
+def test_key_or_choice_that_does_not_exist(
+    base: TrialConfiguration, key: str, choice: object, words: list[str]
+) -> None:
     good = "model.optimizer.lr"  # as on the command line, `init_args` may be left out
     with pytest.raises(ValueError, match=r"^search\.space") as refused:
         base.check({good: Dimension(0.1, 0.2), key: Dimension(choices=[choice])})
@@ -79,7 +81,7 @@ def test_key_or_choice_that_does_not_exist(base: Base, key: str, choice: object,
     assert "\n" not in str(refused.value)
 
 
-def test_values_go_where_the_command_line_puts_them(base: Base) -> None:
+def test_values_go_where_the_command_line_puts_them(base: TrialConfiguration) -> None:
     block = {"class_path": "CAGrad", "init_args": {"c": 0.2}}
     space = {
         "model.optimizer.init_args.lr": Dimension(1e-5, 1e-1, log=True),
@@ -121,7 +123,7 @@ def test_names_for_people() -> None:
     assert list(short_names(keys).values()) == ["lr", "head.dropout", "backbone.dropout", "schedule"]
 
 
-def test_study_is_the_same_on_another_machine_alone(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_is_the_same_on_another_machine_alone(base: TrialConfiguration, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py"])
     same = parsed("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.num_workers", "3", "--name", "other")
     assert same[0].identity() == base.identity()

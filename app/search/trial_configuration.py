@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentError
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser
 
-from app.parsing import one_line
 from app.search.space import Space, extremes, text
 
 OWN = ("name", "monitor", "ckpt_path", "data.folds", "data.seed", "trainer.fast_dev_run", "trainer.limit_test_batches")
 ANYWHERE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.num_workers")
 
 
-class Base:
+class ConfigurationParser(Protocol):
+    """What reads and writes configurations of `fit`."""
+
+    def configuration(self, arguments: list[str]) -> Namespace:
+        """What arguments of a command line configure; a ValueError says on one line which key refuses its value."""
+
+    def dump(self, *arguments: Any, **options: Any) -> str:
+        """A configuration as text."""
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """Write a configuration to a file."""
+
+
+class TrialConfiguration:
     """A configuration of `fit`, read by the parser of `fit`, in which values can be changed as on the command line.
 
     Args:
@@ -27,12 +37,11 @@ class Base:
         options: Of the search.
     """
 
-    def __init__(self, fit: LightningArgumentParser, options: Namespace) -> None:
+    def __init__(self, fit: ConfigurationParser, options: Namespace) -> None:
         config = options.clone()
         del config["search"]
         config.data.folds = config.ckpt_path = None
         self._parser = fit
-        self._parser.exit_on_error = self._parser.allow_abbrev = False
         self._text = fit.dump(config, skip_unset=False, skip_validation=True, format="json")
         self._keys = [key for key, _ in _flat(json.loads(self._text))]
         chosen = fit.dump(config, skip_unset=False, skip_default=True, skip_validation=True, format="json")
@@ -48,11 +57,7 @@ class Base:
             ValueError: There is no such key, or it does not take the value.
         """
         changes = [f"--{key}={text(value)}" for key, value in values.items()]
-        try:
-            config: Namespace = self._parser.parse_args(["--config", self._text, *changes])
-        except ArgumentError as error:
-            raise ValueError(one_line(str(error))) from error
-        return config
+        return self._parser.configuration(["--config", self._text, *changes])
 
     def write(self, values: Mapping[str, Any], path: Path) -> None:
         """Write the whole configuration with other values.

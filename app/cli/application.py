@@ -36,8 +36,8 @@ from app.callbacks import (
     TaskProgressBar,
     Thawing,
 )
-from app.commands import COMMANDS, CommandCLI
-from app.parsing import MergingConfigFile, OneLineParser
+from app.cli.commands import COMMANDS, CommandCLI
+from app.cli.parsing import MergingConfigFile, OneLineParser
 from app.reports.figures import by_task, table
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.training.module import BALANCING, MultiTaskModule

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from argparse import ArgumentError
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -51,6 +52,19 @@ class OneLineParser(LightningArgumentParser):
             near = difflib.get_close_matches(option, known, n=3)
             text += f"; near it: {', '.join(near)}" if near else ""
         self.exit(2, f"error: {text}\n")
+
+    def configuration(self, arguments: list[str]) -> Namespace:
+        """What `arguments` configure, for code of the program.
+
+        Raises:
+            ValueError: A key does not take its value; on one line.
+        """
+        self.exit_on_error = self.allow_abbrev = False
+        try:
+            config: Namespace = self.parse_args(arguments)
+        except ArgumentError as error:
+            raise ValueError(one_line(str(error))) from error
+        return config
 
 
 def one_line(message: str) -> str:
