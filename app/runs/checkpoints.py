@@ -1,4 +1,4 @@
-"""Folders of runs, `runs/<name>/version_<k>/`, and the checkpoints in them."""
+"""Finds, reads and checks the checkpoints of runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RUNS = Path("runs")
-
+from app.runs.folder import RUNS
 
 def find_checkpoint(which: str, name: str) -> Path:
     """The newest `best` or `last` checkpoint of the runs called `name`, or the file that `which` names.
@@ -28,14 +27,6 @@ def find_checkpoint(which: str, name: str) -> Path:
     if not found:
         raise ValueError(f"ckpt_path: {which!r} wants a file {RUNS / name / pattern}, found none")
     return found[-1]
-
-
-def run_folder(checkpoint: Path | None, name: str) -> Path:
-    """The run that a checkpoint belongs to, or the next new one of the runs called `name`."""
-    if checkpoint and checkpoint.parent.name == "checkpoints" and checkpoint.parents[1].name.startswith("version_"):
-        return checkpoint.parents[1]
-    versions = [path.name.removeprefix("version_") for path in (RUNS / name).glob("version_*")]
-    return RUNS / name / f"version_{max((int(version) for version in versions if version.isdigit()), default=-1) + 1}"
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
