@@ -35,10 +35,10 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
+from datamodules.reading.transforms import TorchvisionTransforms
 from datamodules.sampling import PerTask, Shared
 from datamodules.sources import Folder, Source, Table, TensorSplit
 from datamodules.targets import Categorical
-from datamodules.transforms import TorchvisionTransforms
 from models.backbones import LeNet
 
 ROUNDS, BATCH = 5, 256

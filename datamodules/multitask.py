@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
 from datamodules.batch import MultiTaskBatch
-from datamodules.checks import (
+from datamodules.reading.checks import (
     check_classes,
     check_files,
     check_split,
@@ -20,13 +20,13 @@ from datamodules.checks import (
     declared_targets,
     fitted_target,
 )
-from datamodules.dataset import MultiTaskDataset
-from datamodules.folds import Folds, fold_sources
-from datamodules.reading import Reader
+from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.reader import Reader
+from datamodules.reading.transforms import TimmTransforms, Transforms
 from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
 from datamodules.sources import SPLITS, Source, SplitName
 from datamodules.sources.table import encoded_alike
-from datamodules.transforms import TimmTransforms, Transforms
+from datamodules.splits.folds import Folds, fold_sources
 
 
 class MultiTaskDataModule(LightningDataModule):

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.targets import Target
 
 if TYPE_CHECKING:
-    from datamodules.folds import Folds
+    from datamodules.splits.folds import Folds
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.sources.base import SPLITS, SplitName
-from datamodules.splitting import Members, split_rows
+from datamodules.splits.splitting import Members, split_rows
 
 
 def cut(

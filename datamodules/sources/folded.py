@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
-from datamodules.folds import Folds, strata_of
 from datamodules.sources.base import Source, Split, SplitName
-from datamodules.splitting import Members, members_of
+from datamodules.splits.folds import Folds, strata_of
+from datamodules.splits.splitting import Members, members_of
 from datamodules.targets import Binary, Categorical, Target
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from datamodules.maps import DepthMap
+from datamodules.reading.maps import DepthMap
 from datamodules.sources.scenes import Layer, Scenes, chosen, classes_of, normals_of, values_of
 from datamodules.targets import DenseCategorical, DenseContinuous, UnitVectors
 

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.folds import Folds
-from datamodules.maps import ClassMap, Map, ValueMap, VectorMap
+from datamodules.reading.maps import ClassMap, Map, ValueMap, VectorMap
 from datamodules.sources.base import Source, Split, SplitName, UnreadableRowError
-from datamodules.splitting import Integers, split_rows
+from datamodules.splits.folds import Folds
+from datamodules.splits.splitting import Integers, split_rows
 from datamodules.targets import Dense, Target
 
 IMAGE = "image"

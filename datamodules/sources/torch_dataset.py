@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from datamodules.sources.base import Source, Split, SplitName, UnreadableRowError
 from datamodules.sources.cutting import cut
 from datamodules.sources.items import Items, one_line
-from datamodules.splitting import members_of
+from datamodules.splits.splitting import members_of
 from datamodules.targets import Binary, Categorical, Dense, Target
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.folds import Folds
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import SPLITS, Digits, Table
 from datamodules.sources.table import encoded_alike
+from datamodules.splits.folds import Folds
 
 
 def table(folder: Path, name: str, colours: list[str], start: int, features: tuple[str, ...] = ("age", "hue")) -> Table:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.reading import Reader
+from datamodules.reading.reader import Reader
 from datamodules.sources import ImageSplit, UnreadableRowError
 
 

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.batch import MultiTaskBatch
-from datamodules.dataset import MultiTaskDataset
 from datamodules.multitask import MultiTaskDataModule
+from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.sampling import DrawSampler, PerTask, Sampling, Shared
 from datamodules.sources import SPLITS, Source, SplitName, TensorSplit
 from datamodules.targets import Categorical, Continuous, MultiLabel, Target

@@ -6,7 +6,7 @@ import torch
 from draws import epoch_of, masks, plan_of, rows_of, same
 from torch.utils.data import DataLoader
 
-from datamodules.dataset import MultiTaskDataset
+from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.sampling import DrawSampler, PerTask, Plan, Sampling, Shared
 from datamodules.sources import TensorSplit
 

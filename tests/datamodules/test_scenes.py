@@ -9,9 +9,9 @@ import pytest
 import torch
 from mtan_files import FLOOR, HEIGHT, WALL, WIDTH
 
-from datamodules.folds import Folds
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import SPLITS, Cityscapes, NYUv2, UnreadableRowError
+from datamodules.splits.folds import Folds
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.reading import Reader
+from datamodules.reading.reader import Reader
 from datamodules.sources import SPLITS, Table
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from datamodules.folds import Folds
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import SPLITS, Table
+from datamodules.splits.folds import Folds
 
 THIRDS = (0.34, 0.33, 0.33)
 

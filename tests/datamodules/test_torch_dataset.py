@@ -13,11 +13,11 @@ from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.reading import Reader
+from datamodules.reading.reader import Reader
+from datamodules.reading.transforms import TorchvisionTransforms
 from datamodules.sampling import Shared
 from datamodules.sources import SPLITS, TorchDataset, UnreadableRowError
 from datamodules.targets import Binary, MultiLabel, Target
-from datamodules.transforms import TorchvisionTransforms
 
 
 @pytest.mark.parametrize("held", [None, "targets", "labels"])

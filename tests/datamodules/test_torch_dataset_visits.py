@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from datamodules.dataset import MultiTaskDataset
-from datamodules.reading import Reader
+from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.reader import Reader
+from datamodules.reading.transforms import TorchvisionTransforms
 from datamodules.sampling import Booleans, Draw
 from datamodules.sources import TorchDataset
 from datamodules.targets import Target
-from datamodules.transforms import TorchvisionTransforms
 
 
 class Flips(Dataset):

@@ -10,8 +10,8 @@ from PIL import Image, ImageColor
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from datamodules.dataset import MultiTaskDataset
-from datamodules.reading import Reader
+from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.reader import Reader
 from datamodules.targets import Dense, DenseCategorical, DenseContinuous, Target
 
 SAMPLED = 32  # training rows whose pixels are counted

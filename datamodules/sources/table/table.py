@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.folds import Folds, strata_of
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.images import ImageMode
 from datamodules.sources.table.features import Features
 from datamodules.sources.table.kinds import Column, read_labels
 from datamodules.sources.table.reading import first, first_of_same, place, read_table
 from datamodules.sources.table.splits import FeatureRows, ImageRows
-from datamodules.splitting import members_of, split_rows
+from datamodules.splits.folds import Folds, strata_of
+from datamodules.splits.splitting import members_of, split_rows
 from datamodules.targets import Binary, Categorical, Target
 
 

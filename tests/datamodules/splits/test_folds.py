@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.folds import Folds
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import SPLITS, Digits, ImageSplit, Source, Split, SplitName, Table, TensorSplit
+from datamodules.splits.folds import Folds
 from datamodules.targets import Categorical, Continuous, Target
 
 ROWS = {"train": 40, "val": 20, "test": 10}

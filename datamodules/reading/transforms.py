@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from datamodules.reading import Transform
+from datamodules.reading.reader import Transform
 from datamodules.sources import SplitName
 
 IMAGE = "image"  # the modality that holds the image, where an input is a dict
@@ -49,7 +49,7 @@ class TorchvisionTransforms(Transforms):
     """Transforms of torchvision.transforms.v2, or a user's own subclasses of its `Transform`.
 
     Labels that lie on the image move with it: masks (`torchvision.tv_tensors.Mask`), and labels of a value a pixel
-    (`datamodules.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings the
+    (`datamodules.reading.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings the
     camera nearer, and what would make them wrong is refused. Resizing alone leaves depth as it is: the same view on
     other pixels. Beside labels that lie on the image, what would move the image alone is refused: policies such as
     `RandAugment`, and `ToPureTensor` anywhere but at the end. Other labels and other modalities stay as they are. In

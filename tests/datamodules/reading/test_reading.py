@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules.dataset import MultiTaskDataset
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.reading import Reader
+from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.reader import Reader
+from datamodules.reading.transforms import TimmTransforms
 from datamodules.sampling import Draw, Shared
 from datamodules.sources import ImageSplit, Source, Split, SplitName, UnreadableRowError
 from datamodules.targets import Continuous
-from datamodules.transforms import TimmTransforms
 
 # Random numbers of all three generators: torch's (crop, flip), Python's and NumPy's (policy, erasing).
 AUGMENTED = TimmTransforms("test_resnet", input_size=16, auto_augment="rand-m9-mstd0.5", re_prob=0.5)

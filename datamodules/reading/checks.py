@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from datamodules.reading import Reader
+from datamodules.reading.reader import Reader
 from datamodules.sources import Source, Split, SplitName
 from datamodules.targets import Binary, Categorical, Dense, MultiLabel, Target
 

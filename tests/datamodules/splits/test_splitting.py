@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.sources.cutting import cut
-from datamodules.splitting import members_of, split_rows, train_on_all_classes
+from datamodules.splits.splitting import members_of, split_rows, train_on_all_classes
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel
 
 FRACTIONS = (0.7, 0.15, 0.15)

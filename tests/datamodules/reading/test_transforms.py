@@ -12,8 +12,8 @@ from timm.data import create_transform, resolve_model_data_config
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from datamodules.reading.transforms import TimmTransforms, TorchvisionTransforms
 from datamodules.sources import ImageSplit
-from datamodules.transforms import TimmTransforms, TorchvisionTransforms
 
 LABELS = {"number": torch.tensor(3)}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.batch import Inputs, MultiTaskBatch, map_inputs
-from datamodules.reading import Reader
+from datamodules.reading.reader import Reader
 from datamodules.sampling import Booleans, Draw, Integers
 from datamodules.sources import Split
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from datamodules.dataset import MultiTaskDataset
+from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.sources import ImageSplit, TensorSplit
 
 

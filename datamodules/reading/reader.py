@@ -15,7 +15,7 @@ from torch.utils.data import default_collate, get_worker_info
 from torchvision.transforms.v2 import functional
 
 from datamodules.batch import Inputs
-from datamodules.maps import as_maps
+from datamodules.reading.maps import as_maps
 from datamodules.sampling import Integers
 from datamodules.sources import Split, UnreadableRowError
 from datamodules.targets import Target

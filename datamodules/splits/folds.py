@@ -13,7 +13,7 @@ import torch
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
-from datamodules.splitting import Members, train_on_all_classes
+from datamodules.splits.splitting import Members, train_on_all_classes
 from datamodules.targets import Binary, Categorical, Target
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional._utils import _KERNEL_REGISTRY
 
-from datamodules.maps import ClassMap, DepthMap, InverseDepthMap, Map, RandomScaledCrop, VectorMap
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.reading import Reader
+from datamodules.reading.maps import ClassMap, DepthMap, InverseDepthMap, Map, RandomScaledCrop, VectorMap
+from datamodules.reading.reader import Reader
+from datamodules.reading.transforms import TimmTransforms, TorchvisionTransforms
 from datamodules.sources import NYUv2, TensorSplit
 from datamodules.targets import DenseCategorical, DenseContinuous, UnitVectors
-from datamodules.transforms import TimmTransforms, TorchvisionTransforms
 
 TURN = 0.4
 

@@ -1,0 +1,1 @@
+"""Rows → tensors: transforms, checks, batches."""
