@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from app import synchronization
+from app.ranks import gradients
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("bucket_bytes", [1, 100, 10**6])
 def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch, bucket_bytes: int) -> None:
-    monkeypatch.setattr(synchronization, "BUCKET_BYTES", bucket_bytes)
+    monkeypatch.setattr(gradients, "BUCKET_BYTES", bucket_bytes)
     torch.manual_seed(0)
     shapes = [(3, 4), (5,), (2, 3, 3, 3), (1,), (7, 2)]
     dtypes = [torch.float32, torch.float32, torch.float64, torch.float64, torch.float32]
@@ -30,7 +30,7 @@ def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch
     parameters[2].grad = parameters[2].grad.to(memory_format=torch.channels_last)
     parameters[1].grad = None
     before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
-    synchronization.sum_gradients(iter(parameters))
+    gradients.sum_gradients(iter(parameters))
     for parameter, gradient in zip(parameters, before, strict=True):
         if gradient is None:
             assert parameter.grad is None  # no zeros: nothing decays what no rank reached
@@ -40,9 +40,9 @@ def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch
 
 
 def test_buckets_keep_the_order_and_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synchronization, "BUCKET_BYTES", 40)
+    monkeypatch.setattr(gradients, "BUCKET_BYTES", 40)
     parameters = [nn.Parameter(torch.zeros(size)) for size in (20, 5, 5, 1, 30, 9, 1)]
-    buckets = synchronization._buckets(parameters)
+    buckets = gradients._buckets(parameters)
     assert [[len(parameter) for parameter in bucket] for bucket in buckets] == [[20], [5, 5], [1], [30], [9, 1]]
 
 
@@ -52,9 +52,9 @@ def test_mean_statistics_over_one_rank_are_its_own(group_of_one: None) -> None:
         norm.running_mean.normal_()
         norm.running_var.uniform_()
     before = [buffer.clone() for buffer in norms.buffers()]
-    synchronization.average_running_statistics(norms)
+    gradients.average_running_statistics(norms)
     assert all(torch.equal(*pair) for pair in zip(norms.buffers(), before, strict=True))
 
 
 def test_frozen_statistics_need_no_group() -> None:
-    synchronization.average_running_statistics(nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2)).eval())
+    gradients.average_running_statistics(nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2)).eval())
