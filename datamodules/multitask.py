@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader
 
 from datamodules.batch import MultiTaskBatch
+from datamodules.errors import DataError
 from datamodules.reading.checks import (
     check_classes,
     check_files,
@@ -70,7 +71,7 @@ class MultiTaskDataModule(LightningDataModule):
         self.sampling = sampling or Shared()
         self.eval_batch_size = positive("eval_batch_size", eval_batch_size)
         if num_workers < 0:
-            raise ValueError(f"data.num_workers: must not be negative, found {num_workers}")
+            raise DataError("data.num_workers", "must not be negative", num_workers)
         self.num_workers, self.seed = num_workers, seed
         declared = declared_targets(sources)
         sources = encoded_alike(fold_sources(sources, folds, declared) if folds else sources)
@@ -100,23 +101,25 @@ class MultiTaskDataModule(LightningDataModule):
         if trainer is None:
             return
         if any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
-            raise ValueError(
-                "trainer.callbacks: GradientAccumulationScheduler changes the rows of a step under way; "
-                "set trainer.accumulate_grad_batches"
+            raise DataError(
+                "trainer.callbacks",
+                "GradientAccumulationScheduler changes the rows of a step under way; set "
+                "trainer.accumulate_grad_batches",
             )
         if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
-            raise ValueError(
-                "trainer.use_distributed_sampler: would replace the sampler, which shards by itself; set false"
+            raise DataError(
+                "trainer.use_distributed_sampler", "would replace the sampler, which shards by itself; set false"
             )
         if trainer.overfit_batches:
-            raise ValueError("trainer.overfit_batches: would replace the sampler; set trainer.limit_train_batches")
+            raise DataError("trainer.overfit_batches", "would replace the sampler; set trainer.limit_train_batches")
         rows = {name: len(dataset) for name, dataset in self.datasets.items()}
         rows["train"] = int(self.datasets["train"].labelled.any(dim=0).sum())  # others are not visited in training
         for name, number in rows.items():
             if number < trainer.world_size:
-                raise ValueError(
-                    f"trainer.devices: split {name!r} must have a row for each process, "
-                    f"found {number} rows for {trainer.world_size} processes"
+                raise DataError(
+                    "trainer.devices",
+                    f"split {name!r} must have a row for each process",
+                    f"{number} rows for {trainer.world_size} processes",
                 )
 
     def train_batches(self) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 from torchjd.aggregation import Aggregator, GramianWeightedAggregator
 
 from app.balancing.base import Scalarizer, Weighting
+from models.errors import ConfigurationError
 
 Balancer = Scalarizer | Weighting | Aggregator
 
@@ -40,11 +41,12 @@ def check_config(balancer: Balancer, config: GradientConfig) -> None:
             option that is about these.
     """
     if config.every < 1:
-        raise ValueError(f"model.gradients.every: must be at least 1, found {config.every}")
+        raise ConfigurationError("model.gradients.every", "must be at least 1", config.every)
     if config.level == "features" and config.loss_transform is not None and config.loss_transform.wants_norms:
-        raise ValueError(
-            "model.gradients.level: must be 'parameters' with a loss transform that looks at gradients, found "
-            f"{config.level!r} with {type(config.loss_transform).__name__}"
+        raise ConfigurationError(
+            "model.gradients.level",
+            "must be 'parameters' with a loss transform that looks at gradients",
+            f"{config.level!r} with {type(config.loss_transform).__name__}",
         )
     needless = {"level", "every", "scale_heads", "loss_transform"} if isinstance(balancer, Scalarizer) else set()
     kind = "a loss weighting"
@@ -54,8 +56,8 @@ def check_config(balancer: Balancer, config: GradientConfig) -> None:
         value = getattr(config, field.name)
         if field.name in needless and value != field.default:
             found = type(value).__name__ if isinstance(value, Scalarizer) else value
-            raise ValueError(
-                f"model.gradients.{field.name}: is not for {kind} such as {type(balancer).__name__}, found {found}"
+            raise ConfigurationError(
+                f"model.gradients.{field.name}", f"is not for {kind} such as {type(balancer).__name__}", found
             )
 
 
@@ -67,7 +69,8 @@ def check_accumulation(scalarizer: Scalarizer, config: GradientConfig, micro_bat
     """
     if micro_batches > 1 and (config.level == "features" or scalarizer.looks_again):
         what = "model.gradients.level features" if config.level == "features" else type(scalarizer).__name__
-        raise ValueError(
-            f"trainer.accumulate_grad_batches: must be 1 with {what}, which needs a step's whole batch at once, "
-            f"found {micro_batches}"
+        raise ConfigurationError(
+            "trainer.accumulate_grad_batches",
+            f"must be 1 with {what}, which needs a step's whole batch at once",
+            micro_batches,
         )

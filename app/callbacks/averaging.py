@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from app.training.schedulers import total_epochs
+from models.errors import ConfigurationError
 
 Average = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
 AVERAGE = "averaging_state"  # Lightning's name in a checkpoint
@@ -44,7 +45,7 @@ class WeightAverage(WeightAveraging):
         averages = [each for each in trainer.callbacks if isinstance(each, WeightAverage)]  # type: ignore[attr-defined]
         if len(averages) > 1:
             kinds = [type(each).__name__ for each in averages]
-            raise ValueError(f"trainer.callbacks: must have one average of the weights at most, found {kinds}")
+            raise ConfigurationError("trainer.callbacks", "must have one average of the weights at most", kinds)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the network, which is now as it is trained."""
@@ -101,7 +102,7 @@ class EMA(WeightAverage):
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"trainer.callbacks.EMA.decay: must be in [0, 1), found {decay}")
+            raise ConfigurationError("trainer.callbacks.EMA.decay", "must be in [0, 1)", decay)
         super().__init__(get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
 
@@ -122,7 +123,7 @@ class SWA(WeightAverage):
 
     def __init__(self, start_epoch: int | None = None) -> None:
         if start_epoch is not None and start_epoch < 0:
-            raise ValueError(f"trainer.callbacks.SWA.start_epoch: must not be negative, found {start_epoch}")
+            raise ConfigurationError("trainer.callbacks.SWA.start_epoch", "must not be negative", start_epoch)
         super().__init__(get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
         self.start_epoch, self._start = start_epoch, 0
 
@@ -137,11 +138,11 @@ class SWA(WeightAverage):
             return
         epochs = total_epochs(trainer)
         if self.start_epoch is None and epochs is None:
-            raise ValueError("trainer.callbacks.SWA.start_epoch: must be given for a run without end, found null")
+            raise ConfigurationError("trainer.callbacks.SWA.start_epoch", "must be given for a run without end", "null")
         self._start = self.start_epoch if self.start_epoch is not None else 3 * (epochs or 0) // 4
         if epochs is not None and self._start >= epochs:
-            raise ValueError(
-                f"trainer.callbacks.SWA.start_epoch: must be less than the run's {epochs} epochs, found {self._start}"
+            raise ConfigurationError(
+                "trainer.callbacks.SWA.start_epoch", f"must be less than the run's {epochs} epochs", self._start
             )
 
     def on_train_batch_end(

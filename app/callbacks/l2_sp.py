@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from app.training.module import BALANCING, MultiTaskModule
+from models.errors import ConfigurationError
 
 
 class L2SP(Callback):
@@ -33,7 +34,7 @@ class L2SP(Callback):
     def __init__(self, alpha: float, beta: float = 0.0) -> None:
         for name, value in (("alpha", alpha), ("beta", beta)):
             if not 0 <= value < inf:
-                raise ValueError(f"trainer.callbacks.L2SP.{name}: must be finite and not negative, found {value}")
+                raise ConfigurationError(f"trainer.callbacks.L2SP.{name}", "must be finite and not negative", value)
         self.alpha, self.beta = alpha, beta
         self._start: dict[str, Tensor] | None = None
         self._pulled: list[tuple[nn.Parameter, Tensor]] = []
@@ -47,7 +48,9 @@ class L2SP(Callback):
         """
         assert isinstance(pl_module, MultiTaskModule)
         if trainer.ckpt_path and self._start is None:
-            raise ValueError("trainer.callbacks.L2SP: must be there from a run's start, found none in the checkpoint")
+            raise ConfigurationError(
+                "trainer.callbacks.L2SP", "must be there from a run's start", "none in the checkpoint"
+            )
         parameters = {name: p for name, p in pl_module.named_parameters() if not name.startswith(BALANCING)}
         start = {name: parameters[name].detach() for name in pl_module.start.given}
         start = start if self._start is None else self._start

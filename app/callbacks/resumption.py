@@ -12,6 +12,7 @@ from lightning.pytorch.loops.loop import _Loop
 from app.callbacks.averaging import AVERAGE, WeightAverage
 from app.ranks.gathering import gathered
 from app.training.module import MultiTaskModule
+from models.errors import ConfigurationError
 
 RANDOM, METRICS = "random_state", "train_metrics"
 
@@ -50,7 +51,9 @@ class Resumption(Callback):
         """
         averages = any(isinstance(each, WeightAverage) for each in trainer.callbacks)  # type: ignore[attr-defined]
         if trainer.training and AVERAGE in checkpoint and not averages:
-            raise ValueError("trainer.callbacks: must have the EMA or SWA that the checkpoint's run had, found none")
+            raise ConfigurationError(
+                "trainer.callbacks", "must have the EMA or SWA that the checkpoint's run had", "none"
+            )
         self._loaded = {key: checkpoint.get(key, []) for key in (RANDOM, METRICS)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

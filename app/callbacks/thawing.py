@@ -12,6 +12,7 @@ from app.callbacks.averaging import WeightAverage
 from app.training.module import MultiTaskModule
 from app.training.schedulers import epoch_steps, total_epochs, total_steps
 from app.transfer import FineTuning, Phase, Progress, Schedule, check_phases, phases_of
+from models.errors import ConfigurationError
 
 
 class Patience(EarlyStopping):
@@ -69,14 +70,14 @@ class Thawing(Callback):
         for i, phase in enumerate(phases):
             if trainer.limit_val_batches == 0 and (phase.patience is not None or phase.restore_best):
                 key = "patience" if phase.patience is not None else "restore_best"
-                raise ValueError(
-                    f"schedule[{i}].{key}: needs validation, but trainer.limit_val_batches is 0, found "
-                    f"{getattr(phase, key)}"
+                raise ConfigurationError(
+                    f"schedule[{i}].{key}", "needs validation, but trainer.limit_val_batches is 0", getattr(phase, key)
                 )
             if phase.restore_best and averaged:
-                raise ValueError(
-                    f"schedule[{i}].restore_best: cannot bring back weights where averages are validated, found true "
-                    "beside an average of weights in trainer.callbacks"
+                raise ConfigurationError(
+                    f"schedule[{i}].restore_best",
+                    "cannot bring back weights where averages are validated",
+                    "true beside an average of weights in trainer.callbacks",
                 )
         return phases
 

@@ -13,7 +13,6 @@ from pydoc import locate
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
@@ -37,6 +36,7 @@ from app.callbacks import (
     Thawing,
 )
 from app.cli.commands import COMMANDS, CommandCLI
+from app.cli.errors import REFUSALS, RaisedIn
 from app.cli.parsing import MergingConfigFile, OneLineParser
 from app.reports.figures import by_task, table
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
@@ -46,9 +46,10 @@ from app.training.schedulers import (
     configured_epochs,
 )
 from app.transfer import Schedule
+from datamodules.errors import UnreadableRowError
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.sources import UnreadableRowError
 from models.backbones import LateFusion, Projected, TimmBackbone
+from models.errors import ConfigurationError
 
 MONITOR = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
 
@@ -136,7 +137,7 @@ class PolyheadCLI(CommandCLI):
         self.checkpoint = None
         with self._refusing():
             if (name := Path(self._option("name"))).is_absolute() or ".." in name.parts:
-                raise ValueError(f"name: must stay within {RUNS}/, found {str(name)!r}")
+                raise ConfigurationError("name", f"must stay within {RUNS}/", repr(str(name)))
             if self.subcommand in COMMANDS:
                 return
             which = self._option("ckpt_path") or (None if self.subcommand == "fit" else "best")
@@ -217,11 +218,11 @@ class PolyheadCLI(CommandCLI):
         callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
-                raise ValueError(f"patience: needs validation, but trainer.limit_val_batches is 0, found {patience}")
+                raise ConfigurationError("patience", "needs validation, but trainer.limit_val_batches is 0", patience)
             callbacks.append(Patience(monitor, mode="max" if directions[monitor] else "min", patience=patience))
         every = self._option("save_every_n_steps")
         if every is not None and every < 1:
-            raise ValueError(f"save_every_n_steps: must be at least 1, found {every}")
+            raise ConfigurationError("save_every_n_steps", "must be at least 1", every)
         if with_checkpoints:
             callbacks += [
                 BestCheckpoint(self.folder, monitor, directions[monitor]),
@@ -232,12 +233,12 @@ class PolyheadCLI(CommandCLI):
     def _check_monitor(self, monitor: str, curves: list[str]) -> None:
         """Refuse a curve that there is not, or that no row of the validation split makes."""
         if monitor not in curves:
-            raise ValueError(f"monitor: must be one of {', '.join(curves)}, found {monitor!r}")
+            raise ConfigurationError("monitor", f"must be one of {', '.join(curves)}", repr(monitor))
         labelled = dict(zip(self.model.tasks, self.datamodule.datasets["val"].labelled.any(dim=1), strict=True))
         task = monitor.rsplit("/", 1)[1]
         main = [name for name, each in self.model.tasks.items() if not each.config.auxiliary]
         if not any(labelled[name] for name in (main if task in ("total", "mean") else [task])):
-            raise ValueError(f"monitor: must be of a task with a label in split 'val', found {monitor!r}")
+            raise ConfigurationError("monitor", "must be of a task with a label in split 'val'", repr(monitor))
 
     def _run_logger(self) -> TensorBoardLogger:
         """TensorBoard, in the run's folder."""
@@ -289,7 +290,11 @@ class PolyheadCLI(CommandCLI):
         except UnreadableRowError as error:  # also under way: it is the user's file, and the run has been saved
             reason = str(error).strip().splitlines()[-1]  # a worker's traceback stands before it
             self._parser(self.subcommand).error(reason.split("UnreadableRowError: ")[-1])
-        except (ValueError, MisconfigurationException) as error:
+        except RaisedIn as raised:
+            if not isinstance(raised.error, REFUSALS):
+                raise raised.error from None
+            self._parser(self.subcommand).error(str(raised.error))
+        except REFUSALS as error:
             trainer = getattr(self, "trainer", None)
             if trainer and any(isinstance(each, Resumption) and each.training for each in trainer.callbacks):
                 raise
@@ -299,7 +304,7 @@ class PolyheadCLI(CommandCLI):
 def _integer_seed(seed: bool | int) -> int:
     """The seed, which must be one."""
     if isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed_everything: must be an integer from 0, so that the run can be repeated, found {seed}")
+        raise ConfigurationError("seed_everything", "must be an integer from 0, so that the run can be repeated", seed)
     return seed
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from app.cli.errors import construct
 from app.reports.data import report_data
 from app.reports.layers import report_layers
 from app.search import add_search_options, run_search
@@ -65,16 +66,17 @@ class CommandCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, or the parts of them that a command asks for, and nothing else."""
-        if self.subcommand not in COMMANDS:
-            super().instantiate_classes()
-            return
         classes = {"trainer": self.trainer_class, "data": self._datamodule_class, "model": self._model_class}
-        unneeded = classes.keys() - set(COMMANDS[self.subcommand].parts)
+        wanted = COMMANDS[self.subcommand].parts if self.subcommand in COMMANDS else ("data", "model", "trainer")
+        unneeded = classes.keys() - {*wanted}
         config = self.config.clone()
         for part in unneeded:
             del config[self.subcommand][part]
         nothing = [(lambda kind, **arguments: None, classes[part], False) for part in unneeded]
-        self.config_init = self.parser.instantiate(config, instantiators=nothing)
+        self.config_init = self.parser.instantiate(config, instantiators=[*nothing, (construct, object, True)])
+        if self.subcommand not in COMMANDS:
+            self.datamodule, self.model = self._get(self.config_init, "data"), self._get(self.config_init, "model")
+            self.trainer = self.instantiate_trainer()
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand in COMMANDS:

@@ -11,6 +11,8 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
+from models.errors import ConfigurationError
+
 UNION = "Does not validate against any of the Union subtypes"
 OTHER = "does not correspond to a subclass of"
 FOUND = "Given value: "
@@ -63,7 +65,7 @@ class OneLineParser(LightningArgumentParser):
         try:
             config: Namespace = self.parse_args(arguments)
         except ArgumentError as error:
-            raise ValueError(one_line(str(error))) from error
+            raise ConfigurationError(one_line(str(error))) from error
         return config
 
 

@@ -14,6 +14,7 @@ from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 from app.measuring.balance import BalanceMetrics, curves
 from app.tasks import Task
 from models.by_name import ModulesByName
+from models.errors import ConfigurationError
 
 Sums = dict[str, dict[str, Any]]  # metric → what it is, how many updates, and its states
 
@@ -108,9 +109,10 @@ class StageMetrics(nn.Module):
         for name, collection in self.collections.items():
             for quantity, metric in collection.items():
                 if any(isinstance(default, list) for default in metric._defaults.values()):
-                    raise ValueError(
-                        f"model.tasks.{name}.metrics.{quantity}: must not keep every prediction when there are several "
-                        f"processes, found {type(metric).__name__}; curves keep counts where `thresholds` is given"
+                    raise ConfigurationError(
+                        f"model.tasks.{name}.metrics.{quantity}",
+                        "must not keep every prediction when there are several processes",
+                        f"{type(metric).__name__}; curves keep counts where `thresholds` is given",
                     )
 
     def reset(self) -> None:
@@ -178,9 +180,10 @@ def _take_over(name: str, metric: Metric, parts: list[dict[str, Any]]) -> None:
         value, *others = (part["states"][state] for part in parts)
         if others:
             if reduction not in (dim_zero_sum, dim_zero_max, dim_zero_min):
-                raise ValueError(
-                    f"trainer.devices: from the middle of an epoch, {name}, whose states cannot be put together, needs "
-                    "as many processes as the checkpoint was written by; found fewer"
+                raise ConfigurationError(
+                    "trainer.devices",
+                    f"from the middle of an epoch, {name}, whose states cannot be put together, needs as "
+                    "many processes as the checkpoint was written by; found fewer",
                 )
             value = reduction(torch.stack([value, *others]))
         setattr(metric, state, _copy(value, metric.device))

@@ -7,6 +7,7 @@ import torch
 from app.tasks import HeadFactory, Task
 from datamodules.targets import Dense
 from models.by_name import ModulesByName
+from models.errors import ConfigurationError
 from models.heads import DenseHead, Head
 from models.sharing import Sharing
 
@@ -37,9 +38,10 @@ def _check_kind(task: Task, head: Head) -> None:
     wants = isinstance(task.target, Dense)
     if wants != isinstance(head, DenseHead):
         one = "a dense one, such as UpsamplingHead or DeepLabHead" if wants else "no dense one"
-        raise ValueError(
-            f"model.tasks.{task.name}.head: must be {one}, for a target of kind {type(task.target).__name__}, "
-            f"found {type(head).__name__}; where tasks are of both kinds, leave `model.head` out"
+        raise ConfigurationError(
+            f"model.tasks.{task.name}.head",
+            f"must be {one}, for a target of kind {type(task.target).__name__}",
+            f"{type(head).__name__}; where tasks are of both kinds, leave `model.head` out",
         )
 
 
@@ -47,8 +49,8 @@ def _check_kind(task: Task, head: Head) -> None:
 def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> None:
     """Tell the heads the input's size, and show them the features of a blank image: what they are, a backbone tells."""
     if isinstance(input_shape, dict) or len(input_shape) != 3:
-        raise ValueError(
-            f"model.head: a dense head needs images (channels, height, width) as inputs, found {input_shape}"
+        raise ConfigurationError(
+            "model.head", "a dense head needs images (channels, height, width) as inputs", input_shape
         )
     sharing.eval()
     features = sharing(torch.zeros(1, *input_shape), dict.fromkeys(heads, torch.zeros(1, dtype=torch.int64)))
@@ -56,6 +58,6 @@ def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> N
         head.size = (input_shape[1], input_shape[2])
         try:
             head(features[name])
-        except ValueError as error:
-            raise ValueError(f"model.tasks.{name}.head: {error}") from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"model.tasks.{name}.head", str(error)) from error
     sharing.train()

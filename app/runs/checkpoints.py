@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.errors import ConfigurationError
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +21,16 @@ def find_checkpoint(which: str, name: str) -> Path:
     """
     if which not in ("best", "last"):
         if not Path(which).is_file():
-            raise ValueError(f"ckpt_path: must be 'best', 'last' or a file, found {which!r}, and no such file")
+            raise ConfigurationError("ckpt_path",
+"must be 'best', 'last' or a file",
+f"{which!r}, and no such file")
         return Path(which)
     pattern = f"version_*/checkpoints/{which}.ckpt"
     found = sorted((RUNS / name).glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ValueError(f"ckpt_path: {which!r} wants a file {RUNS / name / pattern}, found none")
+        raise ConfigurationError("ckpt_path",
+f"{which!r} wants a file {RUNS / name / pattern}",
+"none")
     return found[-1]
 
 
@@ -42,14 +47,16 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{key}: a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
-            "which was not run"
-        ) from error
+        raise ConfigurationError(key,
+f"a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
+"which was not run",) from error
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{key}: must be a checkpoint, but {path} cannot be read: {error}") from error
+        raise ConfigurationError(key,
+f"must be a checkpoint, but {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"{key}: must be a checkpoint with a 'state_dict', found none in {path}")
+        raise ConfigurationError(key,
+"must be a checkpoint with a 'state_dict'",
+f"none in {path}")
     return content
 
 
@@ -71,4 +78,6 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     ]
     if wrong:
         first = ", ".join(sorted(wrong)[:5]) + (", …" if len(wrong) > 5 else "")
-        raise ValueError(f"ckpt_path: weights must fit the configured network, found {len(wrong)} that do not: {first}")
+        raise ConfigurationError("ckpt_path",
+"weights must fit the configured network",
+f"{len(wrong)} that do not: {first}")

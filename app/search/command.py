@@ -20,6 +20,7 @@ from app.search.trial import STOPPED, FoldsObjective
 from app.search.trial_configuration import ConfigurationParser, TrialConfiguration
 from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
+from models.errors import ConfigurationError
 
 
 def run_search(
@@ -50,7 +51,7 @@ def run_search(
     _check(options, search)
     directions = model.stages["val"].higher_is_better()
     if options.monitor not in directions:
-        raise ValueError(f"monitor: must be one of {', '.join(directions)}, found {options.monitor!r}")
+        raise ConfigurationError("monitor", f"must be one of {', '.join(directions)}", repr(options.monitor))
     folds = {f"search.folds.{key}": text(value) for key, value in asdict(search.folds).items()}
     folder = RUNS / options.name
     shared = SharedStudy(folder, search, drawn_from, directions[options.monitor], {**folds, **base.identity()})
@@ -72,10 +73,10 @@ def run_search(
 def _check(options: Namespace, search: SearchConfig) -> None:
     """Refuse settings under which no trial has a figure."""
     if search.trials < 1:
-        raise ValueError(f"search.trials: must be at least 1, found {search.trials}")
+        raise ConfigurationError("search.trials", "must be at least 1", search.trials)
     if search.stale_after < 1:
-        raise ValueError(f"search.stale_after: must be at least 1 second, found {search.stale_after}")
+        raise ConfigurationError("search.stale_after", "must be at least 1 second", search.stale_after)
     if options.trainer.limit_val_batches == 0:
-        raise ValueError("trainer.limit_val_batches: must be greater than 0 for a search, found 0")
+        raise ConfigurationError("trainer.limit_val_batches", "must be greater than 0 for a search", "0")
     if options.trainer.fast_dev_run or options.trainer.enable_checkpointing is False:
-        raise ValueError("trainer: must neither be fast_dev_run nor disable checkpointing, for a search")
+        raise ConfigurationError("trainer", "must neither be fast_dev_run nor disable checkpointing, for a search")

@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from app.search.space import Space, short, short_names, values
 from app.search.study import lost
 from app.search.trial_configuration import TrialConfiguration
+from models.errors import ConfigurationError
 
 
 def line(trial: FrozenTrial, space: Space) -> str:
@@ -46,7 +47,9 @@ def report(study: Study, space: Space, base: TrialConfiguration, monitor: str, f
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
-        raise ValueError(f"search: no trial has ended well; the last error: {errors[-1] if errors else 'none'}")
+        raise ConfigurationError(
+            "search", f"no trial has ended well; the last error: {errors[-1] if errors else 'none'}"
+        )
     from app.search.plots import draw  # slow to import, and only needed here
 
     best = folder / "best.yaml"

@@ -15,6 +15,7 @@ from optuna.distributions import (
 )
 
 from app.search.config import Dimension
+from models.errors import ConfigurationError
 
 Space = Mapping[str, Dimension]
 
@@ -26,7 +27,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
         ValueError: There is no key, or a range or a choice cannot be drawn from.
     """
     if not space:
-        raise ValueError("search.space: must name a key to search, found {}")
+        raise ConfigurationError("search.space", "must name a key to search", "{}")
     return {key: _distribution(f"search.space.{key}", dimension) for key, dimension in space.items()}
 
 
@@ -34,25 +35,25 @@ def _distribution(where: str, of: Dimension) -> BaseDistribution:
     if of.choices is not None:
         labels = [text(choice) for choice in of.choices]
         if of.low is not None or of.high is not None:
-            raise ValueError(f"{where}: must be a range or choices, found both")
+            raise ConfigurationError(where, "must be a range or choices", "both")
         if not labels or len(set(labels)) < len(labels):
-            raise ValueError(f"{where}.choices: must be different values, found {of.choices}")
+            raise ConfigurationError(f"{where}.choices", "must be different values", of.choices)
         return CategoricalDistribution(labels)
     if of.low is None or of.high is None:
-        raise ValueError(f"{where}: must have low and high, or choices, found low {of.low} and high {of.high}")
+        raise ConfigurationError(where, "must have low and high, or choices", f"low {of.low} and high {of.high}")
     if of.low >= of.high:
-        raise ValueError(f"{where}: low must be less than high, found {of.low:g} and {of.high:g}")
+        raise ConfigurationError(where, "low must be less than high", f"{of.low:g} and {of.high:g}")
     if of.log and of.low <= 0:
-        raise ValueError(f"{where}: with log, low must be greater than 0, found {of.low:g}")
+        raise ConfigurationError(where, "with log, low must be greater than 0", f"{of.low:g}")
     if of.log and of.step is not None:
-        raise ValueError(f"{where}: must have log or a step, found both")
+        raise ConfigurationError(where, "must have log or a step", "both")
     if of.step is not None and not 0 < of.step <= of.high - of.low:
-        raise ValueError(f"{where}.step: must be greater than 0 and fit between low and high, found {of.step:g}")
+        raise ConfigurationError(f"{where}.step", "must be greater than 0 and fit between low and high", f"{of.step:g}")
     if not of.integer:
         return FloatDistribution(of.low, of.high, log=of.log, step=of.step)
     for key in ("low", "high", "step"):
         if (number := getattr(of, key)) is not None and number != int(number):
-            raise ValueError(f"{where}.{key}: must be an integer, found {number:g}")
+            raise ConfigurationError(f"{where}.{key}", "must be an integer", f"{number:g}")
     return IntDistribution(int(of.low), int(of.high), log=of.log, step=int(of.step or 1))
 
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from app.search.config import SearchConfig
 from app.search.space import points
+from models.errors import ConfigurationError
 
 BEATS = 4  # signs of life in `stale_after`
 PATIENCE = 60  # seconds to wait for another process's write
@@ -91,9 +92,10 @@ class SharedStudy:
         for key in [*settings, *before]:
             old, new = (each.get(key, "nothing") for each in (before, settings))
             if old != new:
-                raise ValueError(
-                    f"{key}: must be what the study in {folder / 'search.db'} was begun with, {old}, found {new}; "
-                    "another `name` begins another study"
+                raise ConfigurationError(
+                    key,
+                    f"must be what the study in {folder / 'search.db'} was begun with, {old}",
+                    f"{new}; another `name` begins another study",
                 )
 
     def run(self, objective: Callable[[Trial], float], shown: Callable[[FrozenTrial], None]) -> None:

@@ -21,6 +21,7 @@ from app.search.config import SearchConfig
 from app.search.space import values
 from app.search.study import TrialError
 from app.search.trial_configuration import TrialConfiguration
+from models.errors import ConfigurationError
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 STOPPED = 130  # exit code of a run that was asked to stop
@@ -59,7 +60,7 @@ class FoldsObjective:
         path = RUNS / name / "config.yaml"
         try:
             self._base.write(values(self._config.space, trial.params), path)
-        except ValueError as error:
+        except ConfigurationError as error:
             raise TrialError(str(error)) from error
         figures: list[float] = trial.user_attrs.get("folds", [])
         for fold in range(self._config.folds.k):

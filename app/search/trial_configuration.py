@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jsonargparse import Namespace
 
 from app.search.space import Space, extremes, text
+from models.errors import ConfigurationError
 
 OWN = ("name", "monitor", "ckpt_path", "data.folds", "data.seed", "trainer.fast_dev_run", "trainer.limit_test_batches")
 ANYWHERE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.num_workers")
@@ -77,7 +78,7 @@ class TrialConfiguration:
         """
         for key, dimension in space.items():
             if any(key == own or key.startswith(f"{own}.") for own in OWN):
-                raise ValueError(f"search.space: must leave {key} to the search, found {key!r}")
+                raise ConfigurationError("search.space", f"must leave {key} to the search", repr(key))
             for value in extremes(dimension):
                 self._check(key, value)
 
@@ -85,14 +86,16 @@ class TrialConfiguration:
         known = key in self._keys
         try:
             if not known and key.split(".")[0] not in self._keys:
-                raise ValueError(key)  # such as --help, which is no part of a configuration
+                raise ConfigurationError(key)  # such as --help, which is no part of a configuration
             self.with_values({key: value})
-        except ValueError as error:
+        except ConfigurationError as error:
             if known:
-                raise ValueError(f"search.space.{key}: must take the value {text(value)}, but: {error}") from error
+                raise ConfigurationError(
+                    f"search.space.{key}", f"must take the value {text(value)}, but: {error}"
+                ) from error
             near = ", ".join(get_close_matches(key, self._keys, n=3)) or "none"
-            raise ValueError(
-                f"search.space: must name keys of the configuration, found {key!r}; near: {near}"
+            raise ConfigurationError(
+                "search.space", "must name keys of the configuration", f"{key!r}; near: {near}"
             ) from error
 
     def identity(self) -> dict[str, str]:

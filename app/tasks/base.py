@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.targets import Target
+from models.errors import ConfigurationError
 from models.heads import Head, LinearHead
 
 HeadFactory = Callable[[list[int], int], Head]
@@ -94,9 +95,10 @@ class Task(nn.Module, ABC):
         """One loss a row, [B], of outputs [B, outputs] and labels [B, ...]."""
         losses: Tensor = self.loss(outputs, labels)
         if losses.shape[:1] != labels.shape[:1]:
-            raise ValueError(
-                f"model.tasks.{self.name}.loss: must give one loss a row, shape ({len(labels)},), "
-                f"found {tuple(losses.shape)}; torch's own losses want `reduction: none`"
+            raise ConfigurationError(
+                f"model.tasks.{self.name}.loss",
+                f"must give one loss a row, shape ({len(labels)},)",
+                f"{tuple(losses.shape)}; torch's own losses want `reduction: none`",
             )
         return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
 
@@ -125,33 +127,35 @@ class Task(nn.Module, ABC):
     def _check(self) -> None:
         key = f"model.tasks.{self.name}"
         if not 0 <= self.config.weight < inf:
-            raise ValueError(f"{key}.weight: must be finite and not negative, found {self.config.weight}")
+            raise ConfigurationError(f"{key}.weight", "must be finite and not negative", self.config.weight)
         if not 0 < self.config.rate < inf:
-            raise ValueError(f"{key}.rate: must be finite and greater than 0, found {self.config.rate}")
+            raise ConfigurationError(f"{key}.rate", "must be finite and greater than 0", self.config.rate)
         if not 0 <= self.config.label_smoothing < 1:
-            raise ValueError(f"{key}.label_smoothing: must be in [0, 1), found {self.config.label_smoothing}")
+            raise ConfigurationError(f"{key}.label_smoothing", "must be in [0, 1)", self.config.label_smoothing)
         for option in ("label_smoothing", "class_weights", "pos_weight"):
             value = getattr(self.config, option)
             given = value != getattr(TaskConfig, option)
             if given and option not in self.options:
                 kind = type(self.target).__name__
-                raise ValueError(f"{key}.{option}: is not for a target of kind {kind}, found {value}")
+                raise ConfigurationError(f"{key}.{option}", f"is not for a target of kind {kind}", value)
             if given and self.config.loss is not None:
-                raise ValueError(f"{key}.{option}: belongs to the default loss, but {key}.loss is given, found {value}")
+                raise ConfigurationError(
+                    f"{key}.{option}", f"belongs to the default loss, but {key}.loss is given", value
+                )
         for metric in self.config.metrics or {}:
             if metric == "loss" or not re.fullmatch(r"[\w-]+", metric):  # it names curves, beside those of the loss
-                raise ValueError(
-                    f"{key}.metrics: a name must be of letters, digits, '_' and '-', and not 'loss', found {metric!r}"
+                raise ConfigurationError(
+                    f"{key}.metrics", "a name must be of letters, digits, '_' and '-', and not 'loss'", repr(metric)
                 )
         if getattr(self.config.loss, "reduction", "none") != "none":
             assert self.config.loss is not None
-            raise ValueError(f"{key}.loss: reduction must be 'none', found {self.config.loss.reduction!r}")
+            raise ConfigurationError(f"{key}.loss", "reduction must be 'none'", repr(self.config.loss.reduction))
 
     def _one_each(self, option: str, values: list[float], size: int) -> Tensor:
         """`values` as a tensor, if there is one number, not negative, for each of `size` classes."""
         if len(values) != size or min(values) < 0:
             key = f"model.tasks.{self.name}.{option}"
-            raise ValueError(f"{key}: must be {size} numbers that are not negative, found {values}")
+            raise ConfigurationError(key, f"must be {size} numbers that are not negative", values)
         return torch.tensor(values, dtype=torch.get_default_dtype())
 
 
@@ -165,9 +169,10 @@ def check_columns(tasks: Iterable[Task]) -> None:
     for task in tasks:
         for column in task.decode(task.no_outputs()):
             if column in owners:
-                raise ValueError(
-                    f"data.targets: columns of predictions must differ, found {column!r} of tasks {owners[column]!r} "
-                    f"and {task.name!r}"
+                raise ConfigurationError(
+                    "data.targets",
+                    "columns of predictions must differ",
+                    f"{column!r} of tasks {owners[column]!r} and {task.name!r}",
                 )
             owners[column] = task.name
 

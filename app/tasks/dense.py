@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from app.tasks.base import Task, at_least_float32
 from app.tasks.pixel_metrics import AbsoluteError, AngleMean, AngleMedian, AngleWithin, RelativeError
 from datamodules.targets import Dense, DenseCategorical, DenseContinuous, UnitVectors
+from models.errors import ConfigurationError
 from models.heads import Head, UpsamplingHead
 
 
@@ -47,9 +48,10 @@ class DenseTask(Task):
         losses: Tensor = self.loss(values, filled.to(values.dtype) if filled.is_floating_point() else filled)
         losses = losses.mean(dim=1) if losses.ndim == 4 else losses  # of a vector's components
         if losses.shape != valid.shape:
-            raise ValueError(
-                f"model.tasks.{self.name}.loss: must give one loss a pixel, shape {tuple(valid.shape)}, "
-                f"found {tuple(losses.shape)}; torch's own losses want `reduction: none`"
+            raise ConfigurationError(
+                f"model.tasks.{self.name}.loss",
+                f"must give one loss a pixel, shape {tuple(valid.shape)}",
+                f"{tuple(losses.shape)}; torch's own losses want `reduction: none`",
             )
         return torch.where(valid, losses, 0).sum((1, 2)) / valid.sum((1, 2)).clamp_min(1)
 
@@ -85,9 +87,10 @@ class DenseCategoricalTask(DenseTask):
         """Cross-entropy with class weights and label smoothing."""
         weights = self.config.class_weights
         if weights == "balanced":
-            raise ValueError(
-                f"model.tasks.{self.name}.class_weights: must be a list for a target of kind "
-                f"{type(self.target).__name__}, whose pixels are not counted, found 'balanced'"
+            raise ConfigurationError(
+                f"model.tasks.{self.name}.class_weights",
+                f"must be a list for a target of kind {type(self.target).__name__}, whose pixels are not counted",
+                "'balanced'",
             )
         factors = None if weights is None else self._one_each("class_weights", weights, self.target.outputs)
         return nn.CrossEntropyLoss(factors, label_smoothing=self.config.label_smoothing, reduction="none")

@@ -28,6 +28,7 @@ from datamodules.targets import (
     Target,
     UnitVectors,
 )
+from models.errors import ConfigurationError
 
 
 class CategoricalTask(Task):
@@ -206,16 +207,17 @@ def task_of(name: str, target: Target, config: TaskConfig) -> Task:
         if isinstance(target, kind):
             return task(name, target, config)
     kinds = ", ".join(kind.__name__ for kind in TASKS)
-    raise ValueError(f"data.targets.{name}: must be a {kinds} or derived from one, found {type(target).__name__}")
+    raise ConfigurationError(f"data.targets.{name}", f"must be a {kinds} or derived from one", type(target).__name__)
 
 
 def _pos_weight(task: Task, weight: Literal["balanced"] | float | list[float], positives: list[float]) -> Tensor:
     """The factor of the ones of each class, of which the share `positives` are ones."""
     if weight == "balanced":
         if min(positives) == 0:
-            raise ValueError(
-                f"model.tasks.{task.name}.pos_weight: 'balanced' needs a positive training row of every class, "
-                f"found shares {positives}"
+            raise ConfigurationError(
+                f"model.tasks.{task.name}.pos_weight",
+                "'balanced' needs a positive training row of every class",
+                f"shares {positives}",
             )
         share = torch.tensor(positives)
         return (1 - share) / share

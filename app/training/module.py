@@ -28,6 +28,7 @@ from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
 from models.backbones import Backbone, without_pretrained_weights
 from models.by_name import ModulesByName
+from models.errors import ConfigurationError
 from models.sharing import HardSharing, Sharing
 
 BackboneFactory = Callable[[Shape], Backbone]
@@ -91,7 +92,7 @@ class MultiTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         if unknown := set(tasks) - set(targets):
-            raise ValueError(f"model.tasks: must be among the data's tasks {list(targets)}, found {sorted(unknown)}")
+            raise ConfigurationError("model.tasks", f"must be among the data's tasks {list(targets)}", sorted(unknown))
         self.tasks = ModulesByName[Task](
             {name: task_of(name, target, tasks.get(name, TaskConfig())) for name, target in targets.items()}
         )

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from app.training.schedulers import SchedulerFactory, completed
+from models.errors import ConfigurationError
 
 SCHEDULED = {"lr", "momentum", "betas"}  # options that a scheduler may set
 
@@ -60,7 +61,8 @@ def restore_options(
         group.update({key: value for key, value in configured.items() if key not in kept})
     for scheduler in schedulers:
         if isinstance(scheduler, OneCycleLR) and steps is not None and scheduler.total_steps < steps:
-            raise ValueError(
-                f"model.lr_scheduler: a OneCycleLR of {scheduler.total_steps} steps, as in the checkpoint, "
-                f"cannot be stretched to the run's {steps}; WarmupCosine can"
+            raise ConfigurationError(
+                "model.lr_scheduler",
+                f"a OneCycleLR of {scheduler.total_steps} steps, as in the checkpoint, cannot be "
+                f"stretched to the run's {steps}; WarmupCosine can",
             )

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from models.errors import ConfigurationError
+
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
@@ -40,9 +42,9 @@ class WarmupCosine(LRScheduler):
         total_steps: int | None = None,
     ) -> None:
         if total_steps is None:
-            raise ValueError("model.lr_scheduler.total_steps: must be given for a run without end, found None")
+            raise ConfigurationError("model.lr_scheduler.total_steps", "must be given for a run without end", "None")
         if warmup_steps < 0:
-            raise ValueError(f"model.lr_scheduler.warmup_steps: must not be negative, found {warmup_steps}")
+            raise ConfigurationError("model.lr_scheduler.warmup_steps", "must not be negative", warmup_steps)
         if warmup_steps >= total_steps:  # no error: a trial of a few steps is a usual thing
             warn(f"the run ends after {total_steps} steps, within the warm-up of {warmup_steps}", stacklevel=2)
         self.warmup_steps, self.final_factor, self.total_steps = warmup_steps, final_factor, total_steps

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 
 from app.balancing import Update, check_accumulation
 from app.measuring.stage import StageMetrics
+from models.errors import ConfigurationError
 
 
 def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing: Update) -> None:
@@ -23,11 +24,11 @@ def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing:
     strategy, precision = trainer.strategy, str(trainer.precision)
     if trainer.world_size > 1:
         if not isinstance(strategy, DDPStrategy) or isinstance(strategy.launcher, _MultiProcessingLauncher):
-            raise ValueError(f"trainer.strategy: several processes need 'ddp', found {type(strategy).__name__}")
+            raise ConfigurationError("trainer.strategy", "several processes need 'ddp'", type(strategy).__name__)
         for metrics in stages:
             metrics.check_gatherable()
     if precision in ("16-true", "bf16-true"):
         mixed = precision.replace("true", "mixed")
-        raise ValueError(
-            f"trainer.precision: sums of losses and metrics need 32 bits; set {mixed!r}, found {precision!r}"
+        raise ConfigurationError(
+            "trainer.precision", f"sums of losses and metrics need 32 bits; set {mixed!r}", repr(precision)
         )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
+from models.errors import ConfigurationError
+
 Layers = Mapping[str, Sequence[nn.Parameter]]
 HEAD = "heads."  # how the names of heads' layers begin
 
@@ -30,7 +32,7 @@ def layers_of(
     for layer, parameters in layers.items():
         for parameter in parameters:
             if (other := seen.setdefault(id(parameter), layer)) != layer:
-                raise ValueError(f"model: a parameter must be of one layer, found one of {other} and of {layer}")
+                raise ConfigurationError("model", "a parameter must be of one layer", f"one of {other} and of {layer}")
     trainable = {layer: [p for p in parameters if p.requires_grad] for layer, parameters in layers.items()}
     return {layer: parameters for layer, parameters in trainable.items() if parameters}
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from app.transfer.layers import head_layer, is_head
+from models.errors import ConfigurationError
 
 
 @dataclass
@@ -54,7 +55,7 @@ def layer_factors(layers: Sequence[str], decay: float, heads: Mapping[str, float
         ValueError: The decay is not positive.
     """
     if not 0 < decay < inf:
-        raise ValueError(f"model.layers.decay: must be greater than 0, found {decay}")
+        raise ConfigurationError("model.layers.decay", "must be greater than 0", decay)
     above = {layer: sum(not is_head(other) for other in layers[i:]) for i, layer in enumerate(layers)}
     own = {head_layer(task): factor for task, factor in heads.items()}
     return {layer: own[layer] if is_head(layer) else decay**groups for layer, groups in above.items()}

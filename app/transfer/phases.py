@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from math import inf
 from typing import Literal
 
+from models.errors import ConfigurationError
+
 BatchNormMode = Literal["train", "eval", "stats"]
 
 
@@ -73,17 +75,19 @@ def check_phases(
             factor is not positive.
     """
     if not phases:
-        raise ValueError("schedule: must have a phase, found []")
+        raise ConfigurationError("schedule", "must have a phase", "[]")
     for i, phase in enumerate(phases):
         where = f"schedule[{i}]"
         if not phase.train:
-            raise ValueError(f"{where}.train: must name a layer, found []")
+            raise ConfigurationError(f"{where}.train", "must name a layer", "[]")
         for key, patterns in (("train", phase.train), ("rates", phase.rates)):
             for pattern in patterns:
                 _check_pattern(f"{where}.{key}", pattern, layers)
         for pattern, factor in phase.rates.items():
             if not 0 < factor < inf:
-                raise ValueError(f"{where}.rates: a factor must be greater than 0, found {factor} of {pattern!r}")
+                raise ConfigurationError(
+                    f"{where}.rates", "a factor must be greater than 0", f"{factor} of {pattern!r}"
+                )
         _check_end(where, phase, last=i == len(phases) - 1)
     for key, length, run in (("until_epoch", epochs, "epochs"), ("until_step", steps, "optimizer steps")):
         _check_order(phases, key, inf if length is None else length, run)
@@ -94,8 +98,8 @@ def check_phases(
 def _check_pattern(where: str, pattern: str, layers: Sequence[str]) -> None:
     if not any(_matches(layer, pattern) for layer in layers):
         near = get_close_matches(pattern, layers, n=3, cutoff=0.4) or layers[:1]
-        raise ValueError(
-            f"{where}: must match a layer (`train.py layers` lists them), found {pattern!r}; near: {', '.join(near)}"
+        raise ConfigurationError(
+            where, "must match a layer (`train.py layers` lists them)", f"{pattern!r}; near: {', '.join(near)}"
         )
 
 
@@ -104,13 +108,15 @@ def _check_end(where: str, phase: Phase, last: bool) -> None:
     given = {key: value for key, value in ends.items() if value is not None}
     if last and given:
         key, value = next(iter(given.items()))
-        raise ValueError(f"{where}.{key}: the last phase lasts to the end of the run, found {value}")
+        raise ConfigurationError(f"{where}.{key}", "the last phase lasts to the end of the run", value)
     if not last and not given:
-        raise ValueError(f"{where}: a phase before the last must have one of {', '.join(ends)}, found none")
+        raise ConfigurationError(where, f"a phase before the last must have one of {', '.join(ends)}", "none")
     if phase.patience is not None and phase.patience < 1:
-        raise ValueError(f"{where}.patience: must be at least 1, found {phase.patience}")
+        raise ConfigurationError(f"{where}.patience", "must be at least 1", phase.patience)
     if last and phase.restore_best:
-        raise ValueError(f"{where}.restore_best: the last phase has none after it; its best is checkpoints/best.ckpt")
+        raise ConfigurationError(
+            f"{where}.restore_best", "the last phase has none after it; its best is checkpoints/best.ckpt"
+        )
 
 
 def _check_order(phases: Sequence[Phase], key: str, length: float, run: str) -> None:
@@ -121,9 +127,11 @@ def _check_order(phases: Sequence[Phase], key: str, length: float, run: str) -> 
         if end is None:
             continue
         if end <= before:
-            raise ValueError(f"schedule[{i}].{key}: must be greater than {before}, where the phase begins, found {end}")
+            raise ConfigurationError(
+                f"schedule[{i}].{key}", f"must be greater than {before}, where the phase begins", end
+            )
         if end >= length:
-            raise ValueError(f"schedule[{i}].{key}: must be less than the run's {length} {run}, found {end}")
+            raise ConfigurationError(f"schedule[{i}].{key}", f"must be less than the run's {length} {run}", end)
         before = end
 
 
@@ -135,7 +143,9 @@ def _check_mixed_order(phases: Sequence[Phase], epoch_steps: int) -> None:
         by_step = [phase.until_step] if phase.until_step is not None else []
         end = min([*by_epoch, *by_step], default=inf)
         if end <= before:
-            raise ValueError(f"schedule[{i}]: must end after step {before}, where the phase before does, found {end:g}")
+            raise ConfigurationError(
+                f"schedule[{i}]", f"must end after step {before}, where the phase before does", f"{end:g}"
+            )
         before = int(end) if end < inf else before
 
 

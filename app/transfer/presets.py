@@ -9,6 +9,7 @@ from typing import Literal
 
 from app.transfer.layers import HEAD, is_head
 from app.transfer.phases import BatchNormMode, Phase
+from models.errors import ConfigurationError
 
 PresetName = Literal["full", "linear_probe", "freeze_then_unfreeze", "gradual_unfreeze", "lp_ft", "surgical"]
 HEADS, ALL = f"{HEAD}*", "*"
@@ -103,29 +104,29 @@ def _ends(chosen: Preset, phases: int, epochs: int | None) -> list[int]:
     """The epochs in which the second and later phases begin."""
     if chosen.epochs is not None:
         if len(chosen.epochs) != phases - 1:
-            raise ValueError(
-                f"schedule.epochs: must be {phases - 1} numbers, one for each phase but the first, found "
-                f"{chosen.epochs}"
+            raise ConfigurationError(
+                "schedule.epochs", f"must be {phases - 1} numbers, one for each phase but the first", chosen.epochs
             )
         return chosen.epochs
     if phases == 1:
         return []
     if epochs is None:
-        raise ValueError(f"schedule: {chosen.preset} needs trainer.max_epochs, or `epochs`, found neither")
+        raise ConfigurationError("schedule", f"{chosen.preset} needs trainer.max_epochs, or `epochs`", "neither")
     if epochs < phases:
-        raise ValueError(f"schedule: {chosen.preset} has {phases} phases, but the run has {epochs} epochs")
+        raise ConfigurationError("schedule", f"{chosen.preset} has {phases} phases, but the run has {epochs} epochs")
     return [round(i * epochs / phases) for i in range(1, phases)]
 
 
 def _check_options(chosen: Preset, backbone: list[str]) -> None:
     if chosen.phases is not None and chosen.preset != "gradual_unfreeze":
-        raise ValueError(f"schedule.phases: is for gradual_unfreeze alone, found {chosen.phases}")
+        raise ConfigurationError("schedule.phases", "is for gradual_unfreeze alone", chosen.phases)
     if chosen.phases is not None and not 2 <= chosen.phases <= len(backbone) + 1:
-        raise ValueError(
-            f"schedule.phases: must be from 2 to {len(backbone) + 1}, one more than there are layer groups, found "
-            f"{chosen.phases}"
+        raise ConfigurationError(
+            "schedule.phases",
+            f"must be from 2 to {len(backbone) + 1}, one more than there are layer groups",
+            chosen.phases,
         )
     if chosen.preset == "surgical" and len(backbone) < 3:
-        raise ValueError(f"schedule: surgical needs three layer groups, found {len(backbone)}")
+        raise ConfigurationError("schedule", "surgical needs three layer groups", len(backbone))
     if chosen.block != Preset.block and chosen.preset != "surgical":
-        raise ValueError(f"schedule.block: is for surgical alone, found {chosen.block!r}")
+        raise ConfigurationError("schedule.block", "is for surgical alone", repr(chosen.block))

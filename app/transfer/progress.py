@@ -7,6 +7,7 @@ from math import isnan
 from typing import Any
 
 from app.transfer.phases import Phase
+from models.errors import ConfigurationError
 
 
 class Progress:
@@ -66,7 +67,7 @@ class Progress:
             ValueError: Its run was in a phase that the schedule does not have.
         """
         if len(state["begun"]) >= len(self.phases):
-            raise ValueError(
-                f"schedule: the checkpoint is in phase {len(state['begun']) + 1}, found {len(self.phases)} phases"
+            raise ConfigurationError(
+                "schedule", f"the checkpoint is in phase {len(state['begun']) + 1}", f"{len(self.phases)} phases"
             )
         self.begun, self.best, self.stalled = list(state["begun"]), state["best"], state["stalled"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from app.runs import read_checkpoint
 from app.transfer.layers import HEAD, head_layer, is_head
+from models.errors import ConfigurationError
 
 TRUNK, TASKS = "sharing.", "tasks."  # how the names of what is below the heads, and of what else tasks have, begin
 OURS = (TRUNK, HEAD, TASKS)
@@ -76,9 +77,10 @@ class StartingPoint:
     def _last_groups(self, groups: Sequence[str]) -> Sequence[str]:
         """The groups that are drawn anew."""
         if not 0 <= self.reset_layers <= len(groups):
-            raise ValueError(
-                f"model.reset_layers: must be from 0 to {len(groups)}, the backbone's layer groups "
-                f"({', '.join(groups)}), found {self.reset_layers}"
+            raise ConfigurationError(
+                "model.reset_layers",
+                f"must be from 0 to {len(groups)}, the backbone's layer groups ({', '.join(groups)})",
+                self.reset_layers,
             )
         return groups[len(groups) - self.reset_layers :]
 
@@ -108,15 +110,17 @@ def _check_trunk(found: State, wanted: State, path: str) -> None:
     names = [name for name in wanted if name in found and name.startswith(TRUNK)]
     if not names:
         have, want = (next((name for name in each if name.startswith(TRUNK)), "nothing") for each in (found, wanted))
-        raise ValueError(
-            f"model.init_from: must hold weights that fit below the heads, found none in {path}: it has {have}, …; the "
-            f"network wants {want}, …"
+        raise ConfigurationError(
+            "model.init_from",
+            "must hold weights that fit below the heads",
+            f"none in {path}: it has {have}, …; the network wants {want}, …",
         )
     for name in names:
         if found[name].shape != wanted[name].shape:
-            raise ValueError(
-                f"model.init_from: {name} must be {tuple(wanted[name].shape)}, as the configured network has it, found "
-                f"{tuple(found[name].shape)} in {path}"
+            raise ConfigurationError(
+                "model.init_from",
+                f"{name} must be {tuple(wanted[name].shape)}, as the configured network has it",
+                f"{tuple(found[name].shape)} in {path}",
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.reading.reader import Reader
 from datamodules.sources import Source, Split, SplitName
 from datamodules.targets import Binary, Categorical, Dense, MultiLabel, Target
@@ -27,21 +28,24 @@ def declared_targets(sources: Mapping[str, Source]) -> dict[str, Target]:
     for source, content in sources.items():
         for task, target in content.targets.items():
             if not re.fullmatch(r"[\w-]+", task):  # it names curves, `<quantity>/<stage>/<task>`, and modules
-                raise ValueError(
-                    f"data.sources.{source}: a task's name must be of letters, digits, '_' and '-', found {task!r}"
+                raise DataError(
+                    f"data.sources.{source}", "a task's name must be of letters, digits, '_' and '-'", repr(task)
                 )
             if task in RESERVED:
-                raise ValueError(
-                    f"data.sources.{source}: a task's name must not be one of {', '.join(RESERVED)}, "
-                    f"which name other curves, columns and modules, found {task!r}"
+                raise DataError(
+                    f"data.sources.{source}",
+                    f"a task's name must not be one of {', '.join(RESERVED)}, which name other curves, "
+                    "columns and modules",
+                    repr(task),
                 )
             if targets.setdefault(task, target) != target:
-                raise ValueError(
-                    f"data.sources.{source}: target {task!r} must be what another source says it is, "
-                    f"{targets[task]}, found {target}"
+                raise DataError(
+                    f"data.sources.{source}",
+                    f"target {task!r} must be what another source says it is, {targets[task]}",
+                    target,
                 )
     if not targets:
-        raise ValueError("data.sources: at least one source with one task is needed, found none")
+        raise DataError("data.sources", "at least one source with one task is needed", "none")
     return targets
 
 
@@ -54,18 +58,18 @@ def check_split(name: SplitName, splits: Mapping[str, Split], targets: Mapping[s
     """
     for source, split in splits.items():
         if not len(split):
-            raise ValueError(f"data.sources.{source}: split {name!r} must have at least one row, found none")
+            raise DataError(f"data.sources.{source}", f"split {name!r} must have at least one row", "none")
         if unknown := sorted(set(split.labelled) - set(targets)):
-            raise ValueError(
-                f"data.sources.{source}: labels of split {name!r} must be of the tasks {list(targets)}, found {unknown}"
+            raise DataError(
+                f"data.sources.{source}", f"labels of split {name!r} must be of the tasks {list(targets)}", unknown
             )
         try:
             split.check({task: targets[task] for task in split.labelled})
-        except ValueError as error:
-            raise ValueError(f"data.sources.{source}: split {name!r}, {error}") from error
+        except DataError as error:
+            raise DataError(f"data.sources.{source}", f"split {name!r}, {error}") from error
     for task in targets if name == "train" else ():
         if not any(task in split.labelled and split.labelled[task].any() for split in splits.values()):
-            raise ValueError(f"data.sources: target {task!r} must have a label on a row of split 'train', found none")
+            raise DataError("data.sources", f"target {task!r} must have a label on a row of split 'train'", "none")
 
 
 def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
@@ -101,9 +105,10 @@ def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
     for source, split in splits.items():
         if missing := split.missing():
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise ValueError(
-                f"data.sources.{source}: split {name!r}, {split.name(missing[0])}: the input must be there, "
-                f"found it missing{more}; `data.on_error: skip` leaves such rows out"
+            raise DataError(
+                f"data.sources.{source}",
+                f"split {name!r}, {split.name(missing[0])}: the input must be there",
+                f"it missing{more}; `data.on_error: skip` leaves such rows out",
             )
 
 
@@ -123,9 +128,10 @@ def common_input_shape(
     (first, expected), *others = shapes.items()
     for where, shape in others:
         if shape != expected:
-            raise ValueError(
-                f"data.sources: all inputs must have one shape, found {expected} ({first}) and {shape} ({where}); "
-                "a `data.transform` can resize images"
+            raise DataError(
+                "data.sources",
+                "all inputs must have one shape",
+                f"{expected} ({first}) and {shape} ({where}); a `data.transform` can resize images",
             )
     return expected
 
@@ -151,9 +157,10 @@ def _check_members(
         first = int(unseen.nonzero()[0])
         row = split.name(int(split.labelled[task].nonzero()[first]))
         index = (labels[first].bool() & ~trained).nonzero()[0] if isinstance(target, MultiLabel) else labels[first]
-        raise ValueError(
-            f"{where}, {row}, target {task!r}: a class must occur in split 'train' too, "
-            f"found {_names(target)[int(index)]!r}, which does not; add rows of it to 'train', or leave the class out"
+        raise DataError(
+            f"{where}, {row}, target {task!r}",
+            "a class must occur in split 'train' too",
+            f"{_names(target)[int(index)]!r}, which does not; add rows of it to 'train', or leave the class out",
         )
 
 
@@ -163,13 +170,15 @@ def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) ->
         if read.inputs is not None:
             break
     else:
-        raise ValueError(f"data.sources: {split.name(0)} and all rows after it cannot be read")
+        raise DataError("data.sources", f"{split.name(0)} and all rows after it cannot be read")
     if isinstance(read.inputs, dict):
         return {name: tuple(x.shape[1:]) for name, x in read.inputs.items()}
     for task, labels in read.labels.items():
         if isinstance(targets[task], Dense) and labels.shape[-2:] != read.inputs.shape[-2:]:
-            raise ValueError(
-                f"data.sources: {split.name(row)}, target {task!r}: a label must be of its image's height and width, "
-                f"{tuple(read.inputs.shape[-2:])}, found {tuple(labels.shape[-2:])}"
+            raise DataError(
+                "data.sources",
+                f"{split.name(row)}, target {task!r}: a label must be of its image's height and "
+                f"width, {tuple(read.inputs.shape[-2:])}",
+                tuple(labels.shape[-2:]),
             )
     return tuple(read.inputs.shape[1:])

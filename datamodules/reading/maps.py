@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from datamodules.errors import DataError
 from datamodules.targets import Dense, DenseCategorical, Target, UnitVectors
 
 
@@ -86,7 +87,7 @@ class RandomScaledCrop(v2.Transform):  # type: ignore[misc]
     def __init__(self, scales: Sequence[float] = (1.0, 1.2, 1.5)) -> None:
         super().__init__()
         if not scales or min(scales) < 1:
-            raise ValueError(f"scales: must be numbers of at least 1, found {list(scales)}")
+            raise DataError("scales", "must be numbers of at least 1", list(scales))
         self.scales = tuple(scales)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def _mirror_vertically(label: Tensor) -> Tensor:
 @_kernel("crop")
 def _crop(label: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     if min(top, left) < 0 or top + height > label.shape[-2] or left + width > label.shape[-1]:
-        raise ValueError("a crop must lie within the image, where the labels are")
+        raise DataError("a crop must lie within the image, where the labels are")
     return label[..., top : top + height, left : left + width]
 
 
@@ -168,7 +169,7 @@ def _crop(label: Tensor, top: int, left: int, height: int, width: int) -> Tensor
 def _center_crop(label: Tensor, output_size: list[int]) -> Tensor:
     part: Tensor = functional.center_crop_mask(label, output_size)
     if part.shape[-2] > label.shape[-2] or part.shape[-1] > label.shape[-1]:
-        raise ValueError("a crop must lie within the image, where the labels are")
+        raise DataError("a crop must lie within the image, where the labels are")
     return part
 
 

@@ -15,9 +15,10 @@ from torch.utils.data import default_collate, get_worker_info
 from torchvision.transforms.v2 import functional
 
 from datamodules.batch import Inputs
+from datamodules.errors import DataError, UnreadableRowError
 from datamodules.reading.maps import as_maps
 from datamodules.sampling import Integers
-from datamodules.sources import Split, UnreadableRowError
+from datamodules.sources import Split
 from datamodules.targets import Target
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
@@ -105,8 +106,8 @@ class Reader:
             return sample, labels
         try:
             return self.transform(sample, as_maps(self.targets, labels))
-        except ValueError as error:
-            raise ValueError(f"{split.name(row)}: {error}") from error
+        except DataError as error:
+            raise DataError(split.name(row), str(error)) from error
 
 
 def _stack(samples: list[Any], name: Callable[[int], str]) -> Inputs:
@@ -121,9 +122,10 @@ def _stack_tensors(samples: list[Any], name: Callable[[int], str]) -> Tensor:
     shapes = [tensor.shape for tensor in tensors]
     for place, shape in enumerate(shapes):
         if shape != shapes[0]:
-            raise ValueError(
-                f"{name(place)}: all inputs must have one shape, {tuple(shapes[0])} as {name(0)}, "
-                f"found {tuple(shape)}; a `data.transform` can resize them"
+            raise DataError(
+                name(place),
+                f"all inputs must have one shape, {tuple(shapes[0])} as {name(0)}",
+                f"{tuple(shape)}; a `data.transform` can resize them",
             )
     stacked: Tensor = default_collate(tensors)  # in a worker, straight into shared memory
     return stacked

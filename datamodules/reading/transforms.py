@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from datamodules.errors import DataError
 from datamodules.reading.reader import Transform
 from datamodules.sources import SplitName
 
@@ -118,7 +119,7 @@ class TimmTransforms(Transforms):
     ) -> None:
         for option, probability in {"hflip": hflip, "vflip": vflip, "re_prob": re_prob}.items():
             if not 0 <= probability <= 1:
-                raise ValueError(f"data.transform.{option}: must be a probability, found {probability}")
+                raise DataError(f"data.transform.{option}", "must be a probability", probability)
         self.model = model
         self.overrides: dict[str, Any] = {
             key: value for key, value in {"input_size": input_size, "crop_pct": crop_pct}.items() if value is not None
@@ -137,9 +138,11 @@ class TimmTransforms(Transforms):
         """The training or evaluation transform that timm has for the network."""
         name = self.model or network
         if name is None:
-            raise ValueError(
-                "data.transform: timm's transforms are those of a network of timm; "
-                "model.backbone must be a TimmBackbone with a name, or data.transform.model name one, found neither"
+            raise DataError(
+                "data.transform",
+                "timm's transforms are those of a network of timm; model.backbone must be a "
+                "TimmBackbone with a name, or data.transform.model name one",
+                "neither",
             )
         config = {**_data_config(name), **self.overrides}
         grey = {key: (float(np.mean(config[key])),) for key in ("mean", "std")}
@@ -150,7 +153,7 @@ class TimmTransforms(Transforms):
                 for mode, colours in {"RGB": {}, "L": grey}.items()
             }
         except (AssertionError, ValueError) as error:  # as timm and torchvision raise for a wrong option
-            raise ValueError(f"data.transform: timm must know the options, found {options}: {error}") from error
+            raise DataError("data.transform", "timm must know the options", f"{options}: {error}") from error
         return partial(_by_timm, pipelines)
 
 
@@ -161,7 +164,7 @@ def _data_config(name: str) -> dict[str, Any]:
     except RuntimeError:  # an unknown tag behind a known name
         config = None
     if config is None:
-        raise ValueError(f"data.transform: the network must be one of timm's, found {name!r}")
+        raise DataError("data.transform", "the network must be one of timm's", repr(name))
     resolved: dict[str, Any] = resolve_data_config(pretrained_cfg=asdict(config))  # type: ignore[no-untyped-call]
     return resolved
 
@@ -178,7 +181,7 @@ def _one_by_one(transforms: list[Any], sample: Any, labels: dict[str, Tensor]) -
             else:  # several times faster than beside labels that stay as they are
                 sample = transform(sample)
         except (RuntimeError, TypeError, ValueError) as error:  # as torchvision raises for what it cannot transform
-            raise ValueError(f"data.transform: {type(transform).__name__} cannot transform it: {error}") from error
+            raise DataError("data.transform", f"{type(transform).__name__} cannot transform it: {error}") from error
     return sample, labels | moving
 
 
@@ -189,9 +192,9 @@ def _check_moving(transforms: Sequence[Any], labels: dict[str, Tensor]) -> None:
         where = f"data.transform: {type(transform).__name__}"
         lies = f"but the label of {task!r} lies on it, a {type(label).__name__}"
         if isinstance(transform, IMAGE_ALONE):
-            raise ValueError(f"{where} moves the image alone, {lies}")
+            raise DataError(f"{where} moves the image alone, {lies}")
         if isinstance(transform, v2.ToPureTensor) and transform is not transforms[-1]:
-            raise ValueError(f"{where} must come last: what follows would move the image alone, {lies}")
+            raise DataError(f"{where} must come last", f"what follows would move the image alone, {lies}")
 
 
 def _with_inner(transforms: Sequence[Any]) -> Iterator[Any]:
@@ -206,15 +209,16 @@ def _by_timm(
 ) -> tuple[Any, dict[str, Tensor]]:
     for task, label in labels.items():
         if isinstance(label, tv_tensors.TVTensor):
-            raise ValueError(
-                f"data.transform: timm's transforms move the image alone, but the label of {task!r} lies on it, "
-                f"a {type(label).__name__}; take TorchvisionTransforms"
+            raise DataError(
+                "data.transform",
+                f"timm's transforms move the image alone, but the label of {task!r} lies on it, a "
+                f"{type(label).__name__}; take TorchvisionTransforms",
             )
 
     def transformed(image: Any) -> Tensor:
         image = _as_pil(_as_image(image))
         if image.mode not in pipelines:
-            raise ValueError(f"data.transform: timm's transforms take RGB and grey (L) images, found {image.mode}")
+            raise DataError("data.transform", "timm's transforms take RGB and grey (L) images", image.mode)
         return pipelines[image.mode](image)
 
     return _on_image(transformed, sample), labels
@@ -225,7 +229,7 @@ def _on_image(fn: Callable[[Any], Any], sample: Any) -> Any:
     if not isinstance(sample, dict):
         return fn(sample)
     if IMAGE not in sample:
-        raise ValueError(f"data.transform: an input must have an image as {IMAGE!r}, found {', '.join(sample)}")
+        raise DataError("data.transform", f"an input must have an image as {IMAGE!r}", ", ".join(sample))
     return {**sample, IMAGE: fn(sample[IMAGE])}
 
 
@@ -235,7 +239,7 @@ def _as_image(image: Any) -> Image.Image | tv_tensors.Image:
         return image
     tensor = torch.as_tensor(image)
     if tensor.ndim != 3:
-        raise ValueError(f"data.transform: an input must be an image [C, H, W], found the shape {tuple(tensor.shape)}")
+        raise DataError("data.transform", "an input must be an image [C, H, W]", f"the shape {tuple(tensor.shape)}")
     return tv_tensors.Image(tensor)
 
 
@@ -243,9 +247,9 @@ def _as_pil(image: Image.Image | tv_tensors.Image) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     if len(image) not in (1, 3):
-        raise ValueError(f"data.transform: timm's transforms take images of 1 or 3 channels, found {len(image)}")
+        raise DataError("data.transform", "timm's transforms take images of 1 or 3 channels", len(image))
     if image.is_floating_point() and not 0 <= image.min() <= image.max() <= 1:
         low, high = image.min().item(), image.max().item()
-        raise ValueError(f"data.transform: timm's transforms take images in [0, 1], found {low:.3g} to {high:.3g}")
+        raise DataError("data.transform", "timm's transforms take images in [0, 1]", f"{low:.3g} to {high:.3g}")
     picture: Image.Image = functional.to_pil_image(functional.to_dtype(image, torch.uint8, scale=True))
     return picture

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from datamodules.errors import DataError
+
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
@@ -126,7 +128,7 @@ class DrawSampler(Sampler[Draw]):
 def positive(key: str, value: int) -> int:
     """`value`, or a ValueError that names the configuration's `key` where it is below 1."""
     if value < 1:
-        raise ValueError(f"data.{key}: must be at least 1, found {value}")
+        raise DataError(f"data.{key}", "must be at least 1", value)
     return value
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, positive
 from datamodules.sampling.stream import Stream
 from datamodules.sampling.turns import WHOLE, Periods, Quotas, RoundRobin, Turns
@@ -74,9 +75,11 @@ class PerTask(Sampling):
         base, extra, turns = self._rows_of_step(sizes, tasks, seed, ranks * accumulate)
         for task, most, size in zip(tasks, base + extra, sizes, strict=True):
             if most > size:
-                raise ValueError(
-                    f"data.sampling.batch_size: a step must not draw a row of task {task!r} twice, found {most} rows a "
-                    f"step ({ranks} processes × {accumulate} micro-batches × batch) of {size} labelled ones"
+                raise DataError(
+                    "data.sampling.batch_size",
+                    f"a step must not draw a row of task {task!r} twice",
+                    f"{most} rows a step ({ranks} processes × {accumulate} micro-batches × batch) of "
+                    f"{size} labelled ones",
                 )
         streams = [
             Stream(mask.nonzero().squeeze(1).numpy(), int(most), (seed, task))
@@ -105,9 +108,10 @@ class PerTask(Sampling):
             shares = self._shares(sizes, tasks, each_step)
             for task, share in zip(tasks, shares / WHOLE, strict=True):
                 if share > 1:
-                    raise ValueError(
-                        f"data.sampling.probabilities: must be at most 1 / tasks_per_step, {1 / each_step:.4g}, as a "
-                        f"task takes part once in a step, found {share / each_step:.4g} for task {task!r}"
+                    raise DataError(
+                        "data.sampling.probabilities",
+                        f"must be at most 1 / tasks_per_step, {1 / each_step:.4g}, as a task takes part once in a step",
+                        f"{share / each_step:.4g} for task {task!r}",
                     )
             return none, rows, Quotas(shares, seed)
         if self.probabilities == "uniform":
@@ -139,50 +143,52 @@ class PerTask(Sampling):
         """Refuse settings that do not go together."""
         partial = self.tasks_per_step is not None
         if not self.temperature > 0:
-            raise ValueError(f"data.sampling.temperature: must be positive, found {self.temperature}")
+            raise DataError("data.sampling.temperature", "must be positive", self.temperature)
         if self.temperature != 1 and self.probabilities != "proportional":
-            raise ValueError(
-                f"data.sampling.temperature: is for probabilities 'proportional', found {self.temperature} "
-                f"with {self.probabilities!r}"
+            raise DataError(
+                "data.sampling.temperature",
+                "is for probabilities 'proportional'",
+                f"{self.temperature} with {self.probabilities!r}",
             )
         if self.round_robin and self.probabilities != "uniform":
-            raise ValueError(
-                f"data.sampling.round_robin: gives every task the same turns; probabilities must be 'uniform', "
-                f"found {self.probabilities!r}"
+            raise DataError(
+                "data.sampling.round_robin",
+                "gives every task the same turns; probabilities must be 'uniform'",
+                repr(self.probabilities),
             )
         if self.periods and (partial or self.probabilities != "uniform"):
-            raise ValueError(
-                "data.sampling.periods: is for steps in which all tasks take part alike, without tasks_per_step, "
-                f"round_robin and probabilities, found {self.periods}"
+            raise DataError(
+                "data.sampling.periods",
+                "is for steps in which all tasks take part alike, without tasks_per_step, "
+                "round_robin and probabilities",
+                self.periods,
             )
         if isinstance(self.batch_size, dict) and not partial and self.probabilities != "uniform":
-            raise ValueError(
-                "data.sampling.batch_size: must be one number where probabilities divide the rows of a step, "
-                f"found {self.batch_size}"
+            raise DataError(
+                "data.sampling.batch_size",
+                "must be one number where probabilities divide the rows of a step",
+                self.batch_size,
             )
         if isinstance(self.probabilities, dict):
             values = self.probabilities.values()
             if min(values, default=0) <= 0 or abs(sum(values) - 1) > 1e-6:
-                raise ValueError(
-                    f"data.sampling.probabilities: must be positive and add up to 1, found {self.probabilities}"
-                )
+                raise DataError("data.sampling.probabilities", "must be positive and add up to 1", self.probabilities)
 
     def _check_tasks(self, tasks: Sequence[str]) -> None:
         """Refuse settings that do not fit the data's tasks."""
         if (self.tasks_per_step or 1) > len(tasks):
-            raise ValueError(
-                f"data.sampling.tasks_per_step: must be at most the number of tasks, {len(tasks)}, "
-                f"found {self.tasks_per_step}"
+            raise DataError(
+                "data.sampling.tasks_per_step",
+                f"must be at most the number of tasks, {len(tasks)}",
+                self.tasks_per_step,
             )
         for key in ("batch_size", "probabilities", "periods"):
             given = getattr(self, key)
             if isinstance(given, dict) and (set(given) - set(tasks) if key == "periods" else set(given) != set(tasks)):
                 rule = "be among" if key == "periods" else "name each of"
-                raise ValueError(f"data.sampling.{key}: must {rule} the tasks {list(tasks)}, found {sorted(given)}")
+                raise DataError(f"data.sampling.{key}", f"must {rule} the tasks {list(tasks)}", sorted(given))
         if self.periods and all(self.periods.get(task, 1) > 1 for task in tasks):
-            raise ValueError(
-                f"data.sampling.periods: must leave a task that takes part in every step, found {self.periods}"
-            )
+            raise DataError("data.sampling.periods", "must leave a task that takes part in every step", self.periods)
 
 
 class Streams(Plan):

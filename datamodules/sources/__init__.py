@@ -1,6 +1,7 @@
 """One dataset format a file."""
 
-from datamodules.sources.base import SPLITS, Source, Split, SplitName, UnreadableRowError
+from datamodules.errors import UnreadableRowError
+from datamodules.sources.base import SPLITS, Source, Split, SplitName
 from datamodules.sources.celeba import CelebA
 from datamodules.sources.cifar100 import CIFAR100Superclasses
 from datamodules.sources.cityscapes import Cityscapes

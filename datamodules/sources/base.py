@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.targets import Target
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-
-
-class UnreadableRowError(ValueError):
-    """The input of one row cannot be read: its file is missing or broken. The message names the row."""
 
 
 class Split(ABC):
@@ -90,18 +87,19 @@ class Split(ABC):
             shape = (len(self), *targets[task].label_shape)
             sizes = zip(labels.shape, shape, strict=False)
             if labels.ndim != len(shape) or any(size != wanted for size, wanted in sizes if wanted != -1):
-                raise ValueError(f"target {task!r}: labels must have the shape {shape}, found {tuple(labels.shape)}")
+                raise DataError(f"target {task!r}", f"labels must have the shape {shape}", tuple(labels.shape))
             mask = self.labelled[task]
             if mask.dtype != torch.bool or mask.shape != (len(self),):
-                raise ValueError(
-                    f"target {task!r}: `labelled` must be bool of the shape {(len(self),)}, "
-                    f"found {mask.dtype} of {tuple(mask.shape)}"
+                raise DataError(
+                    f"target {task!r}",
+                    f"`labelled` must be bool of the shape {(len(self),)}",
+                    f"{mask.dtype} of {tuple(mask.shape)}",
                 )
             bad = targets[task].invalid(labels) & mask
             if bad.any():
                 row = int(bad.nonzero()[0])
                 rule, found = targets[task].rule, targets[task].found(labels[row])
-                raise ValueError(f"{self.name(row)}, target {task!r}: a label must be {rule}, found {found}")
+                raise DataError(f"{self.name(row)}, target {task!r}", f"a label must be {rule}", found)
 
 
 class Source(ABC):

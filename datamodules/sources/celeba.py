@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.images import ImageSplit
 from datamodules.targets import Binary, Target
@@ -37,7 +38,7 @@ class CelebA(Source):
         chosen = names if attributes is None else attributes
         for name in chosen:
             if name not in names:
-                raise ValueError(f"attributes: must be among {', '.join(names)}, found {name!r}")
+                raise DataError("attributes", f"must be among {', '.join(names)}", repr(name))
         parts = _partition(_find(root, PARTITION), images)
         self.targets: dict[str, Target] = {name: Binary() for name in chosen}
         self._root, self._images = _find(root, IMAGES), images
@@ -55,7 +56,7 @@ def _find(root: Path, name: str) -> Path:
     for inner in INSIDE:
         if (root / inner / name).exists():
             return root / inner / name
-    raise ValueError(f"path: {name} must be in the folder, found none in {root}")
+    raise DataError("path", f"{name} must be in the folder", f"none in {root}")
 
 
 def _attributes(path: Path) -> tuple[list[str], list[str], Tensor]:
@@ -66,16 +67,16 @@ def _attributes(path: Path) -> tuple[list[str], list[str], Tensor]:
     count, header, *lines = [*path.read_text().splitlines(), "", ""]  # an empty file has no first two lines
     names, lines = header.split(), lines[:-2]
     if count.strip() != str(len(lines)):
-        raise ValueError(f"{path}: the first line must be the number of rows, {len(lines)}, found {count.strip()!r}")
+        raise DataError(path, f"the first line must be the number of rows, {len(lines)}", repr(count.strip()))
     images, rows = [], []
     for row, line in enumerate(lines):
         image, *cells = line.split() or [""]
         if len(cells) != len(names):
-            raise ValueError(f"{path}: row {row}: must have {len(names)} attributes, found {len(cells)}")
+            raise DataError(path, f"row {row}: must have {len(names)} attributes", len(cells))
         try:
             rows.append([VALUES[cell] for cell in cells])
         except KeyError as error:
-            raise ValueError(f"{path}: row {row}: an attribute must be -1 or 1, found {error}") from None
+            raise DataError(path, f"row {row}: an attribute must be -1 or 1", error) from None
         images.append(image)
     return names, images, torch.tensor(rows)
 
@@ -84,13 +85,13 @@ def _partition(path: Path, images: list[str]) -> Tensor:
     """The number [N] of each image's split: lines of an image file and 0, 1 or 2, in the order of the attributes."""
     lines = path.read_text().splitlines()
     if len(lines) != len(images):
-        raise ValueError(f"{path}: must have the {len(images)} rows of {ATTRIBUTES}, found {len(lines)}")
+        raise DataError(path, f"must have the {len(images)} rows of {ATTRIBUTES}", len(lines))
     parts = []
     for row, (line, image) in enumerate(zip(lines, images, strict=True)):
         name, *part = line.split() or [""]
         if name != image:
-            raise ValueError(f"{path}: row {row}: must be of the image {image}, as in {ATTRIBUTES}, found {name!r}")
+            raise DataError(path, f"row {row}: must be of the image {image}, as in {ATTRIBUTES}", repr(name))
         if part not in (["0"], ["1"], ["2"]):
-            raise ValueError(f"{path}: row {row}: must end with 0, 1 or 2, found {' '.join(part)!r}")
+            raise DataError(path, f"row {row}: must end with 0, 1 or 2", repr(" ".join(part)))
         parts.append(int(part[0]))
     return torch.tensor(parts)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.base import Source, Split, SplitName
 from datamodules.sources.cutting import cut
 from datamodules.sources.plain_pickle import read_arrays
@@ -39,7 +40,7 @@ class CIFAR100Superclasses(Source):
 
     def __init__(self, path: str, val_share: float = 0.1, seed: int = 0) -> None:
         if not 0 < val_share < 1:
-            raise ValueError(f"val_share: must be greater than 0 and less than 1, found {val_share}")
+            raise DataError("val_share", "must be greater than 0 and less than 1", val_share)
         root = Path(path).expanduser()
         root = root / FOLDER if (root / FOLDER).is_dir() else root
         coarse, fine = read_arrays(root / "meta", {"coarse_label_names": list, "fine_label_names": list}).values()
@@ -106,18 +107,18 @@ class _File:
         content = read_arrays(path, {"data": np.ndarray, "coarse_labels": list, "fine_labels": list})
         data = content["data"]
         if data.ndim != 2 or data.shape[1] != CHANNELS * SIDE * SIDE:
-            raise ValueError(f"{path}: data must have the shape (N, {CHANNELS * SIDE * SIDE}), found {data.shape}")
+            raise DataError(path, f"data must have the shape (N, {CHANNELS * SIDE * SIDE})", data.shape)
         self.pixels = torch.from_numpy(data.reshape(-1, CHANNELS, SIDE, SIDE))
         self.coarse = self._labels("coarse_labels", content["coarse_labels"], len(coarse))
         self.fine = self._labels("fine_labels", content["fine_labels"], len(fine))
 
     def _labels(self, key: str, found: list[Any], classes: int) -> Tensor:
         if len(found) != len(self.pixels):
-            raise ValueError(f"{self.path}: {key} must be as many as the {len(self.pixels)} images, found {len(found)}")
+            raise DataError(self.path, f"{key} must be as many as the {len(self.pixels)} images", len(found))
         for row, label in enumerate(found):
             if not isinstance(label, int) or not 0 <= label < classes:
-                raise ValueError(
-                    f"{self.path}: row {row}: {key} must be class indices from 0 to {classes - 1}, found {label!r}"
+                raise DataError(
+                    self.path, f"row {row}: {key} must be class indices from 0 to {classes - 1}", repr(label)
                 )
         return torch.tensor(found, dtype=torch.int64)
 
@@ -130,9 +131,10 @@ def _members(train: _File, test: _File, coarse: list[str], fine: list[str]) -> T
     counts = torch.bincount(owner[owner >= 0], minlength=len(coarse))
     if (counts != CLASSES).any():
         index = int((counts != CLASSES).nonzero()[0])
-        raise ValueError(
-            f"{train.path}: images must be of {CLASSES} classes of each superclass, "
-            f"found {int(counts[index])} of {coarse[index]!r}"
+        raise DataError(
+            train.path,
+            f"images must be of {CLASSES} classes of each superclass",
+            f"{int(counts[index])} of {coarse[index]!r}",
         )
     _refuse_others(test, owner, coarse, fine)
     return torch.stack([(owner == index).nonzero().squeeze(1) for index in range(len(coarse))])
@@ -144,8 +146,8 @@ def _refuse_others(file: _File, owner: Tensor, coarse: list[str], fine: list[str
     if len(wrong):
         row = int(wrong[0])
         name, found, owned = fine[file.fine[row]], coarse[file.coarse[row]], coarse[owner[file.fine[row]]]
-        raise ValueError(
-            f"{file.path}: row {row}: {name!r} must be in {owned!r}, as its first image in train is, found in {found!r}"
+        raise DataError(
+            file.path, f"row {row}: {name!r} must be in {owned!r}, as its first image in train is", f"in {found!r}"
         )
 
 

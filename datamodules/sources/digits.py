@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.memory import TensorSplit
 from datamodules.targets import Binary, Categorical, Continuous, Target
@@ -50,7 +51,7 @@ class Digits(Source):
         }
         wanted = list(targets) if tasks is None else tasks
         if not wanted or not set(wanted) <= set(targets):
-            raise ValueError(f"data.sources: tasks of Digits must be among {list(targets)}, found {wanted}")
+            raise DataError("data.sources", f"tasks of Digits must be among {list(targets)}", wanted)
         self.targets = {task: targets[task] for task in wanted}
         scans, digit = load_digits(return_X_y=True)
         train, rest = train_test_split(np.arange(len(digit)), train_size=0.7, stratify=digit, random_state=seed)

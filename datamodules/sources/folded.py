@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
+from datamodules.errors import DataError
 from datamodules.sources.base import Source, Split, SplitName
 from datamodules.splits.folds import Folds, strata_of
 from datamodules.splits.splitting import Members, members_of
@@ -104,8 +105,8 @@ class JoinedSplit(Split):
         for given, part in self._parts.items():
             try:
                 part.check({task: targets[task] for task in part.labelled})
-            except ValueError as error:
-                raise ValueError(f"of {given!r} before folding, {error}") from error
+            except DataError as error:
+                raise DataError(f"of {given!r} before folding, {error}") from error
 
     def _find(self, row: int) -> tuple[SplitName, Split, int]:
         """A row's split, and where it is in it."""

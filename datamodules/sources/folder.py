@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from datamodules.errors import DataError
 from datamodules.sources.base import Source, SplitName
 from datamodules.sources.cutting import cut
 from datamodules.sources.images import ImageMode, ImageSplit
@@ -53,11 +54,12 @@ class Folder(Source):
     ) -> None:
         self.root, self.mode, self.task = Path(path).expanduser(), mode, task or Path(path).resolve().name
         if not self.root.is_dir():
-            raise ValueError(f"path: the folder must be there, found none at {self.root}")
+            raise DataError("path", "the folder must be there", f"none at {self.root}")
         if not re.fullmatch(r"[\w-]+", self.task):
-            raise ValueError(
-                "task: must be of letters, digits, '_' and '-', and be given where the folder's name is not, "
-                f"found {self.task!r}"
+            raise DataError(
+                "task",
+                "must be of letters, digits, '_' and '-', and be given where the folder's name is not",
+                repr(self.task),
             )
         folders = _folders(self.root)
         classes = _classes(folders)
@@ -67,7 +69,7 @@ class Folder(Source):
         counts = torch.bincount(labels, minlength=len(classes))
         if not counts.all():
             empty = folders["train"] / classes[int(counts.argmin())]
-            raise ValueError(f"{empty}: a class must have an image ({', '.join(IMG_EXTENSIONS)}), found none")
+            raise DataError(empty, f"a class must have an image ({', '.join(IMG_EXTENSIONS)})", "none")
         for name, rows in cut(list(files), fractions, labels, seed).items():
             files[name] = [paths[row] for row in rows.tolist()], labels[rows]
         self._files = files
@@ -89,9 +91,9 @@ def _folders(root: Path) -> dict[SplitName, Path]:
         return {"train": root}
     if not only_splits:
         others = sorted(inside - {name for _, name in called})
-        raise ValueError(f"{root}: folders beside {folders['train'].name} must be val and test, found {others}")
+        raise DataError(root, f"folders beside {folders['train'].name} must be val and test", others)
     if len(folders) < len(called):
-        raise ValueError(f"{root}: each split must have one folder, found {sorted(inside)}")
+        raise DataError(root, "each split must have one folder", sorted(inside))
     return folders
 
 
@@ -103,15 +105,15 @@ def _classes(folders: dict[SplitName, Path]) -> tuple[str, ...]:
     """The classes of training, which those of the other splits must be among."""
     for folder in folders.values():
         if not _subfolders(folder):
-            raise ValueError(f"{folder}: must have a folder for each class, found none")
+            raise DataError(folder, "must have a folder for each class", "none")
     train = folders["train"]
     classes = sorted(_subfolders(train))
     if len(classes) < 2:
-        raise ValueError(f"{train}: must have folders of at least two classes, found {classes}")
+        raise DataError(train, "must have folders of at least two classes", classes)
     _refuse_unknown_splits(train, classes)
     for folder in folders.values():
         if unknown := sorted(_subfolders(folder) - set(classes)):
-            raise ValueError(f"{folder}: classes must be among those of {train}, found {unknown}")
+            raise DataError(folder, f"classes must be among those of {train}", unknown)
     return tuple(classes)
 
 
@@ -122,9 +124,10 @@ def _refuse_unknown_splits(folder: Path, classes: list[str]) -> None:
         return
     first, *others = (_subfolders(folder / name) for name in classes)
     if len(first) > 1 and all(other == first for other in others):  # a single one is no set of classes
-        raise ValueError(
-            f"{folder}: folders must be classes with images, or splits called train, val and test, "
-            f"found {classes}, each with the folders {sorted(first)} alone"
+        raise DataError(
+            folder,
+            "folders must be classes with images, or splits called train, val and test",
+            f"{classes}, each with the folders {sorted(first)} alone",
         )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
+
 RAW = ("", "MNIST/raw", "FashionMNIST/raw")  # where torchvision puts the files under its root
 UNSIGNED_BYTES = 0x08  # the format's number of the type
 
@@ -31,14 +33,14 @@ def read(path: Path, dimensions: int) -> Tensor:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: must be a whole gzip file, found: {error}") from error
+        raise DataError(path, f"must be a whole gzip file, found: {error}") from error
     expected, start = bytes((0, 0, UNSIGNED_BYTES, dimensions)), 4 + 4 * dimensions
     if content[:4] != expected:
-        raise ValueError(f"{path}: must begin with the bytes {expected.hex(' ')}, found {content[:4].hex(' ')}")
+        raise DataError(path, f"must begin with the bytes {expected.hex(' ')}", content[:4].hex(" "))
     if len(content) < start:
-        raise ValueError(f"{path}: the header must have {start} bytes, found {len(content)}")
+        raise DataError(path, f"the header must have {start} bytes", len(content))
     shape = np.frombuffer(content, dtype=">i4", count=dimensions, offset=4).tolist()
     if len(content) - start != np.prod(shape):
         sizes = "×".join(map(str, shape))
-        raise ValueError(f"{path}: {sizes} numbers must follow the header, found {len(content) - start}")
+        raise DataError(path, f"{sizes} numbers must follow the header", len(content) - start)
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy())

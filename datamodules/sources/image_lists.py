@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from datamodules.errors import DataError
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.images import ImageMode, ImageSplit
 from datamodules.targets import Categorical, Target
@@ -35,9 +36,10 @@ class ImageLists(Source):
         self.root, self.mode = Path(path).expanduser(), mode
         self.task = task or Path(lists).name
         if not re.fullmatch(r"[\w-]+", self.task):
-            raise ValueError(
-                "task: must be of letters, digits, '_' and '-', and be given where the lists' name is not, "
-                f"found {self.task!r}"
+            raise DataError(
+                "task",
+                "must be of letters, digits, '_' and '-', and be given where the lists' name is not",
+                repr(self.task),
             )
         self._lists = {name: _read(Path(f"{Path(lists).expanduser()}_{name}.txt")) for name in SPLITS}
         self.targets: dict[str, Target] = {self.task: Categorical(_classes(self._lists))}
@@ -60,16 +62,16 @@ class _List:
 
 def _read(path: Path) -> _List:
     if not path.is_file():
-        raise ValueError(f"{path}: the list must be there, found none")
+        raise DataError(path, "the list must be there", "none")
     images, labels = [], []
     for row, line in enumerate(path.read_text().splitlines()):
         image, _, label = line.rstrip().rpartition(" ")
         if not image or not re.fullmatch("[0-9]+", label):
-            raise ValueError(f"{path}: row {row}: must be an image file and a class index, found {line!r}")
+            raise DataError(path, f"row {row}: must be an image file and a class index", repr(line))
         images.append(image)
         labels.append(int(label))
     if not images:
-        raise ValueError(f"{path}: must have a row, found none")
+        raise DataError(path, "must have a row", "none")
     return _List(path, images, labels)
 
 
@@ -79,20 +81,22 @@ def _classes(lists: dict[SplitName, _List]) -> tuple[str, ...]:
     present = sorted(set(train.labels))
     if present != list(range(len(present))):
         gap = next(index for index, label in enumerate(present) if index != label)
-        raise ValueError(f"{train.path}: class indices must have no gap, found {present[-1]}, but no row of {gap}")
+        raise DataError(train.path, "class indices must have no gap", f"{present[-1]}, but no row of {gap}")
     folders: dict[int, str] = {}
     for listed in lists.values():
         for row, (image, label) in enumerate(zip(listed.images, listed.labels, strict=True)):
             folder = PurePosixPath(image).parent.name
             if label >= len(present):
-                raise ValueError(
-                    f"{listed.path}: row {row}: a class index must be from 0 to {len(present) - 1}, "
-                    f"as in {train.path.name}, found {label}"
+                raise DataError(
+                    listed.path,
+                    f"row {row}: a class index must be from 0 to {len(present) - 1}, as in {train.path.name}",
+                    label,
                 )
             if folders.setdefault(label, folder) != folder:
-                raise ValueError(
-                    f"{listed.path}: row {row}: images of class {label} must be in a folder {folders[label]!r}, "
-                    f"as those before, found {image}"
+                raise DataError(
+                    listed.path,
+                    f"row {row}: images of class {label} must be in a folder {folders[label]!r}, as those before",
+                    image,
                 )
     return tuple(folders[label] for label in present)
 
@@ -102,8 +106,9 @@ def _refuse_shared(lists: dict[SplitName, _List]) -> None:
     for listed in lists.values():
         for row, image in enumerate(listed.images):
             if image in seen:
-                raise ValueError(
-                    f"{listed.path}: row {row}: an image must be listed once, found {image}, "
-                    f"which is in {seen[image].name} too"
+                raise DataError(
+                    listed.path,
+                    f"row {row}: an image must be listed once",
+                    f"{image}, which is in {seen[image].name} too",
                 )
             seen[image] = listed.path

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from datamodules.sources.base import Split, UnreadableRowError
+from datamodules.errors import DataError, UnreadableRowError
+from datamodules.sources.base import Split
 
 ImageMode = Literal["RGB", "L"]
 DEEP = ("I", "F")  # PIL's modes of more than 8 bits (I;16 among them), which its `convert` cuts off at 255
@@ -70,7 +71,7 @@ class ImageSplit(Split):
             raise UnreadableRowError(f"{self.name(row)}: {path} must be a whole image, found: {error}") from error
         if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
             found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
-            raise ValueError(f"{self.name(row)}: pixels must be integers of 8 or 16 bits, found {found}")
+            raise DataError(self.name(row), "pixels must be integers of 8 or 16 bits", found)
         return Image.fromarray((pixels / 257).round().astype(np.uint8)).convert(self.mode)
 
     def name(self, row: int) -> str:

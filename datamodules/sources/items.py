@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import IterableDataset
 
-from datamodules.sources.base import UnreadableRowError
+from datamodules.errors import DataError, UnreadableRowError
 
 UNREADABLE = (OSError, EOFError, SyntaxError)  # what PIL raises for a broken file
 
@@ -28,7 +28,7 @@ class Items:
 
     def __init__(self, origin: str, dataset: Any, keys: str | list[str] | None) -> None:
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-            raise ValueError(f"{origin}: must be a dataset with a length, found {type(dataset).__name__}")
+            raise DataError(origin, "must be a dataset with a length", type(dataset).__name__)
         self.origin, self.dataset, self.keys = origin, dataset, keys
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Items:
             item = self.dataset[row]
         if isinstance(item, Mapping) or (isinstance(item, tuple | list) and len(item) == 2):
             return item
-        raise ValueError(f"{self.name(row)}: an item must be (input, target) or a dict, found {type(item).__name__}")
+        raise DataError(self.name(row), "an item must be (input, target) or a dict", type(item).__name__)
 
     def name(self, row: int) -> str:
         """What the user calls a row."""
@@ -73,7 +73,7 @@ class Items:
         keys = [self.keys] if isinstance(self.keys, str) else self.keys
         if keys is None or not isinstance(content, Mapping) or not set(keys) <= set(content):
             found = sorted(content) if isinstance(content, Mapping) else type(content).__name__
-            raise ValueError(f"{self.name(row)}: `inputs` must be keys of the item, {self.keys!r}, found {found}")
+            raise DataError(self.name(row), f"`inputs` must be keys of the item, {self.keys!r}", found)
         return content[self.keys] if isinstance(self.keys, str) else {key: content[key] for key in keys}
 
     def labels(self, row: int, item: Any, tasks: Sequence[str]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Items:
             return {tasks[0]: target}
         if isinstance(target, str) or not hasattr(target, "__len__") or len(target) != len(tasks):
             found = reprlib.repr(target)
-            raise ValueError(f"{self.name(row)}: a target must have a label for each of {list(tasks)}, found {found}")
+            raise DataError(self.name(row), f"a target must have a label for each of {list(tasks)}", found)
         return dict(zip(tasks, target, strict=True))
 
     def held_labels(self) -> Any:
@@ -110,9 +110,10 @@ class Items:
             raise UnreadableRowError(f"{self.name(row)}: must be readable, found: {one_line(error)}") from error
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            raise ValueError(
-                f"{self.name(row)}: the dataset must give an item, found {type(error).__name__}: {one_line(error)} "
-                f"(line {place.lineno} of {Path(place.filename).name})"
+            raise DataError(
+                self.name(row),
+                "the dataset must give an item",
+                f"{type(error).__name__}: {one_line(error)} (line {place.lineno} of {Path(place.filename).name})",
             ) from error
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
+from datamodules.errors import DataError
 from datamodules.sources.base import Split
 from datamodules.targets import Target
 
@@ -45,13 +46,13 @@ class TensorSplit(Split):
         """Refuse inputs that are not finite, labels that break their target's rule, and tensors that do not match."""
         for x in self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]:
             if len(x) != len(self):
-                raise ValueError(f"inputs of all modalities must have {len(self)} rows, found {len(x)}")
+                raise DataError(f"inputs of all modalities must have {len(self)} rows, found {len(x)}")
             if not x.is_floating_point() and x.dtype != torch.int64:
-                raise ValueError(f"inputs must be real numbers, or int64 where they are indices, found {x.dtype}")
+                raise DataError(f"inputs must be real numbers, or int64 where they are indices, found {x.dtype}")
             bad = ~x.reshape(len(x), -1).isfinite().all(dim=1)
             if bad.any():
                 row = self.name(int(bad.nonzero()[0]))
-                raise ValueError(f"{row}: an input must be finite, found NaN or infinity")
+                raise DataError(row, "an input must be finite", "NaN or infinity")
         super().check(targets)
 
 

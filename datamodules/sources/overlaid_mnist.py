@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import MNIST
 
+from datamodules.errors import DataError
 from datamodules.sources import idx
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.memory import TensorSplit
@@ -94,7 +95,7 @@ def _read(key: str, folder: str, download: bool) -> dict[SplitName, tuple[Tensor
     found = [path for path in paths.values() if path]
     if len(found) < len(names):
         missing = next(name for name, path in paths.items() if path is None)
-        raise ValueError(f"{key}: the folder must have the file {missing} or {missing}.gz, found none in {root}")
+        raise DataError(key, f"the folder must have the file {missing} or {missing}.gz", f"none in {root}")
     train, test = (_pair(*found[i : i + 2]) for i in (0, 2))
     end = len(train[0]) - len(train[0]) // VAL_SHARE
     first, last = slice(end), slice(end, None)
@@ -105,11 +106,10 @@ def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
     images, labels = idx.read(images_path, 3), idx.read(labels_path, 1)
     if images.shape[1:] != (IMAGE, IMAGE):
         found = "×".join(map(str, images.shape[1:]))
-        raise ValueError(f"{images_path}: images must have {IMAGE}×{IMAGE} pixels, found {found}")
+        raise DataError(images_path, f"images must have {IMAGE}×{IMAGE} pixels", found)
     if len(images) != len(labels):
-        raise ValueError(
-            f"{labels_path}: must have a label for each of the {len(images)} images of {images_path.name}, "
-            f"found {len(labels)}"
+        raise DataError(
+            labels_path, f"must have a label for each of the {len(images)} images of {images_path.name}", len(labels)
         )
     return images, labels.long()
 
@@ -119,4 +119,4 @@ def _download(key: str, root: Path) -> None:
         MNIST(str(root), download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{key}: download must reach a server of MNIST, found: {reason}") from error
+        raise DataError(key, f"download must reach a server of MNIST, found: {reason}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.errors import DataError
 from datamodules.sources.items import one_line
 
 # What NumPy of any version writes for an array, and Python 3 for bytes in a pickle that Python 2 can read.
@@ -47,17 +48,17 @@ def read_arrays(path: Path, keys: dict[str, type]) -> dict[str, Any]:
         ValueError: The file is missing or no such pickle, holds code, or lacks a key.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: the file must be there, found none")
+        raise DataError(path, "the file must be there", "none")
     try:
         with path.open("rb") as file:
             content = PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle can raise any of Python's errors
-        raise ValueError(
-            f"{path}: must be a whole pickle of arrays and plain values alone, found: {one_line(error)}"
+        raise DataError(
+            path, f"must be a whole pickle of arrays and plain values alone, found: {one_line(error)}"
         ) from error
     for key, kind in keys.items():
         found = content.get(key) if isinstance(content, dict) else content
         if not isinstance(found, kind) or (isinstance(found, np.ndarray) and found.dtype != np.uint8):
             wanted = "an array of bytes" if kind is np.ndarray else f"a {kind.__name__}"
-            raise ValueError(f"{path}: must be a dict with {wanted} as {key!r}, found {type(found).__name__}")
+            raise DataError(path, f"must be a dict with {wanted} as {key!r}", type(found).__name__)
     return {key: content[key] for key in keys}

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.errors import DataError, UnreadableRowError
 from datamodules.reading.maps import ClassMap, Map, ValueMap, VectorMap
-from datamodules.sources.base import Source, Split, SplitName, UnreadableRowError
+from datamodules.sources.base import Source, Split, SplitName
 from datamodules.splits.folds import Folds
 from datamodules.splits.splitting import Integers, split_rows
 from datamodules.targets import Dense, Target
@@ -65,7 +66,7 @@ class Scenes(Source):
 
     def __init__(self, path: str, layers: Mapping[str, Layer], val_fraction: float, seed: int) -> None:
         if not 0 <= val_fraction < 1:
-            raise ValueError(f"val_fraction: must be at least 0 and less than 1, found {val_fraction}")
+            raise DataError("val_fraction", "must be at least 0 and less than 1", val_fraction)
         root = Path(path).expanduser()
         self.targets: dict[str, Target] = {task: layer.target for task, layer in layers.items()}
         self._train, self._test = (Files(root / name, layers) for name in ("train", "val"))
@@ -130,7 +131,7 @@ class Files:
         image = np.moveaxis(_array(self.images, row, 3), -1, 0).astype(np.float32)
         low, high = image.min(), image.max()
         if not -OVERSHOOT <= low <= high <= 1 + OVERSHOOT:  # as NaN is not
-            raise ValueError(f"{_file(self.images, row)}: pixels must be in [0, 1], found {low:g} to {high:g}")
+            raise DataError(_file(self.images, row), "pixels must be in [0, 1]", f"{low:g} to {high:g}")
         return torch.from_numpy(image)
 
     def label(self, row: int, task: str) -> Tensor:
@@ -143,10 +144,10 @@ class Files:
         layer, where = self.layers[task], f"{_file(self.places[task], row)}, target {task!r}"
         array = _array(self.places[task], row, layer.channels)
         if layer.least is not None and (array < layer.least).any():  # as NaN is not
-            raise ValueError(f"{where}: a value must be at least {layer.least:g}, found {np.nanmin(array):g}")
+            raise DataError(where, f"a value must be at least {layer.least:g}", f"{np.nanmin(array):g}")
         label = layer.read(array)
         if layer.target.invalid(label[None]).any():
-            raise ValueError(f"{where}: a label must be {layer.target.rule}, found {layer.target.found(label)}")
+            raise DataError(where, f"a label must be {layer.target.rule}", layer.target.found(label))
         return label
 
     def _check_sizes(self, row: int) -> None:
@@ -155,9 +156,10 @@ class Files:
         for task, layer in self.layers.items():
             found = _array(self.places[task], row, layer.channels).shape[:2]
             if found != size:
-                raise ValueError(
-                    f"{_file(self.places[task], row)}: must be of the height and width of its image, "
-                    f"{size[0]}×{size[1]}, found {found[0]}×{found[1]}"
+                raise DataError(
+                    _file(self.places[task], row),
+                    f"must be of the height and width of its image, {size[0]}×{size[1]}",
+                    f"{found[0]}×{found[1]}",
                 )
 
 
@@ -205,7 +207,7 @@ def chosen(layers: Mapping[str, Layer], tasks: Sequence[str]) -> dict[str, Layer
         ValueError: There is none.
     """
     if not tasks:
-        raise ValueError(f"tasks: must be some of {', '.join(layers)}, found none")
+        raise DataError("tasks", f"must be some of {', '.join(layers)}", "none")
     return {task: layers[task] for task in tasks}
 
 
@@ -234,7 +236,7 @@ def _place(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
-    raise ValueError(f"{folder}: must have the folder {' or '.join(names)}, found none")
+    raise DataError(folder, f"must have the folder {' or '.join(names)}", "none")
 
 
 def _numbers(place: Path) -> set[int]:
@@ -242,9 +244,9 @@ def _numbers(place: Path) -> set[int]:
     names = [path.name for path in place.iterdir() if not path.name.startswith(".")]
     for name in names:
         if not re.fullmatch(r"(0|[1-9]\d*)\.npy", name):
-            raise ValueError(f"{place}: files must be called 0.npy, 1.npy and so on, found {name}")
+            raise DataError(place, "files must be called 0.npy, 1.npy and so on", name)
     if not names:
-        raise ValueError(f"{place}: must have the files 0.npy, 1.npy and so on, found none")
+        raise DataError(place, "must have the files 0.npy, 1.npy and so on", "none")
     return {int(name.removesuffix(".npy")) for name in names}
 
 
@@ -253,9 +255,7 @@ def _rows(numbers: Mapping[Path, set[int]]) -> int:
     place = max(numbers, key=lambda place: max(numbers[place]))
     rows, files = max(numbers[place]) + 1, len(set().union(*numbers.values()))
     if rows > SPARSEST * files:  # each of them would be looked for
-        raise ValueError(
-            f"{_file(place, rows - 1)}: files must be called 0.npy, 1.npy and so on, found {files} numbers"
-        )
+        raise DataError(_file(place, rows - 1), "files must be called 0.npy, 1.npy and so on", f"{files} numbers")
     return rows
 
 
@@ -276,5 +276,5 @@ def _array(place: Path, row: int, channels: int | None) -> NDArray[Any]:
     last = () if channels is None else (channels,)
     if array.dtype.kind not in "biuf" or array.ndim < 2 or array.shape[2:] != last or not array.size:
         wanted = ", ".join(["height", "width", *map(str, last)])
-        raise ValueError(f"{path}: must be numbers of the shape ({wanted}), found {array.dtype} of {array.shape}")
+        raise DataError(path, f"must be numbers of the shape ({wanted})", f"{array.dtype} of {array.shape}")
     return array

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from datamodules.sources.base import Source, Split, SplitName, UnreadableRowError
+from datamodules.errors import DataError, UnreadableRowError
+from datamodules.sources.base import Source, Split, SplitName
 from datamodules.sources.cutting import cut
 from datamodules.sources.items import Items, one_line
 from datamodules.splits.splitting import members_of
@@ -62,9 +63,10 @@ class TorchDataset(Source):
     ) -> None:
         for task, target in targets.items():
             if isinstance(target, Dense):
-                raise ValueError(
-                    f"targets.{task}: must have one label a row, which are held in memory, found "
-                    f"{type(target).__name__}; maps come from a Source of their own"
+                raise DataError(
+                    f"targets.{task}",
+                    "must have one label a row, which are held in memory",
+                    f"{type(target).__name__}; maps come from a Source of their own",
                 )
         self.targets = targets
         datasets: dict[SplitName, Any] = {"train": train, "val": val, "test": test}
@@ -128,15 +130,15 @@ class ItemSplit(Split):
         target, where = self.targets[task], f"{self.name(row)}, target {task!r}"
         try:
             label = _numbers(target, value)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        except DataError as error:
+            raise DataError(where, str(error)) from error
         if (label is not None) != bool(self.labelled[task][row]):
             rule, found = ("missing", "one") if label is not None else ("there", "none")
-            raise ValueError(f"{where}: a label must be {rule} at each visit, as at the start, found {found}")
+            raise DataError(where, f"a label must be {rule} at each visit, as at the start", found)
         if label is None:
             return self.blanks[task]
         if target.invalid(label[None]).any():
-            raise ValueError(f"{where}: a label must be {target.rule}, found {reprlib.repr(value)}")
+            raise DataError(where, f"a label must be {target.rule}", reprlib.repr(value))
         return label
 
     def name(self, row: int) -> str:
@@ -171,8 +173,8 @@ def _whole(items: Items, targets: Mapping[str, Target]) -> ItemSplit:
         for row, value in enumerate(values):
             try:
                 label = _numbers(target, value.get(task))
-            except ValueError as error:
-                raise ValueError(f"{items.name(row)}, target {task!r}: {error}") from error
+            except DataError as error:
+                raise DataError(f"{items.name(row)}, target {task!r}", str(error)) from error
             if label is not None:
                 numbers[row], mask[row] = label, True
             if isinstance(label, tv_tensors.TVTensor):
@@ -211,16 +213,16 @@ def _numbers(target: Target, value: Any) -> Tensor | None:
     if isinstance(value, str):
         names = target.classes if isinstance(target, Categorical) else getattr(target, "names", ())
         if value not in names:
-            raise ValueError(f"a label must be {f'one of {list(names)}' if names else target.rule}, found {value!r}")
+            raise DataError(f"a label must be {f'one of {list(names)}' if names else target.rule}, found {value!r}")
         value = names.index(value)
     try:
         label = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):  # as torch raises for what is no number
-        raise ValueError(f"a label must be {target.rule}, found {reprlib.repr(value)}") from None
+        raise DataError(f"a label must be {target.rule}, found {reprlib.repr(value)}") from None
     if label.numel() == 1 and label.isnan():
         return None
     if label.numel() != prod(target.label_shape):
-        raise ValueError(f"a label must be {target.rule}, found {reprlib.repr(value)}")
+        raise DataError(f"a label must be {target.rule}, found {reprlib.repr(value)}")
     label = _typed(target, label.reshape(target.label_shape))
     return tv_tensors.wrap(label, like=value) if isinstance(value, tv_tensors.TVTensor) else label
 

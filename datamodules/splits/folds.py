@@ -13,6 +13,7 @@ import torch
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.splits.splitting import Members, train_on_all_classes
 from datamodules.targets import Binary, Categorical, Target
 
@@ -67,7 +68,7 @@ class Folds:
             limits["rows of the most frequent class"] = int((strata + 1).bincount().max())
         for name, number in limits.items():
             if number < self.k:
-                raise ValueError(f"data.folds.k: must be at most the {number} {name} of train and val, found {self.k}")
+                raise DataError("data.folds.k", f"must be at most the {number} {name} of train and val", self.k)
         options = {"n_splits": self.k, "shuffle": True, "random_state": self.seed}
         if groups is None:
             division = KFold(**options) if strata is None else StratifiedKFold(**options)
@@ -89,18 +90,18 @@ def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[s
         ValueError: There is no such fold or task with classes, or a source has too few rows.
     """
     if folds.k < 2:
-        raise ValueError(f"data.folds.k: must be at least 2, found {folds.k}")
+        raise DataError("data.folds.k", "must be at least 2", folds.k)
     if not 0 <= folds.fold < folds.k:
-        raise ValueError(f"data.folds.fold: must be from 0 to {folds.k - 1}, found {folds.fold}")
+        raise DataError("data.folds.fold", f"must be from 0 to {folds.k - 1}", folds.fold)
     known = [task for task, target in targets.items() if isinstance(target, Categorical | Binary)]
     if folds.stratify is not None and folds.stratify not in known:
-        raise ValueError(f"data.folds.stratify: must be a task with classes, one of {known}, found {folds.stratify!r}")
+        raise DataError("data.folds.stratify", f"must be a task with classes, one of {known}", repr(folds.stratify))
     folded = {}
     for name, source in sources.items():
         try:
             folded[name] = source.folded(folds)
-        except ValueError as error:
-            raise ValueError(f"data.sources.{name}: {error}") from error
+        except DataError as error:
+            raise DataError(f"data.sources.{name}", str(error)) from error
     return folded
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.targets import Binary, Categorical, MultiLabel, Target
 
 Integers = NDArray[np.int64]
@@ -41,7 +42,7 @@ def split_rows(
         ValueError: The fractions are not positive, do not add up to one, or leave a part without a row.
     """
     if min(fractions) <= 0 or not isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise ValueError(f"`fractions` must be positive and add up to 1, found {list(fractions)}")
+        raise DataError(f"`fractions` must be positive and add up to 1, found {list(fractions)}")
     rng = np.random.default_rng(seed)
     shares = np.array(fractions)
     _, strata = np.unique(strata, return_inverse=True)
@@ -49,7 +50,7 @@ def split_rows(
     train_on_all_classes(parts, members, groups)
     sizes = np.bincount(parts, minlength=len(shares))
     if not sizes.all():
-        raise ValueError(f"`fractions` must give each split a row, found {list(fractions)} of {len(parts)} rows")
+        raise DataError(f"`fractions` must give each split a row, found {list(fractions)} of {len(parts)} rows")
     return parts
 
 
@@ -119,7 +120,7 @@ def _by_groups(shares: NDArray[np.float64], strata: Integers, groups: Integers, 
     _, groups = np.unique(groups, return_inverse=True)
     sizes = np.bincount(groups)
     if len(sizes) < len(shares):
-        raise ValueError(f"`group` must have a group for each of {len(shares)} splits, found {len(sizes)}")
+        raise DataError(f"`group` must have a group for each of {len(shares)} splits, found {len(sizes)}")
     height = strata.max() + 1
     pairs, counts = np.unique(groups * height + strata, return_counts=True)  # rows of a group in a stratum
     starts = np.searchsorted(pairs // height, np.arange(len(sizes) + 1))

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.targets.base import Target
 
 
@@ -63,9 +64,8 @@ class DenseCategorical(Dense):
 
     def __post_init__(self) -> None:
         if 0 <= self.ignore_index < len(self.classes):
-            raise ValueError(
-                f"ignore_index: must not be the index of a class, 0 to {len(self.classes) - 1}, "
-                f"found {self.ignore_index}"
+            raise DataError(
+                "ignore_index", f"must not be the index of a class, 0 to {len(self.classes) - 1}", self.ignore_index
             )
 
     @property

@@ -11,6 +11,8 @@ import timm
 import torch
 from torch import Tensor
 
+from models.errors import ConfigurationError
+
 _pretrained = ContextVar("pretrained", default=True)
 
 
@@ -44,7 +46,7 @@ def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: d
     """
     _check_name(name)
     if len(input_shape) != 3:
-        raise ValueError(f"input_shape: {name} reads images (channels, height, width), found {tuple(input_shape)}")
+        raise ConfigurationError("input_shape", f"{name} reads images (channels, height, width)", tuple(input_shape))
     if pretrained:
         _check_hub(name)
     arguments: dict[str, Any] = {"num_classes": 0, "in_chans": input_shape[0], **options}
@@ -54,9 +56,11 @@ def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: d
     try:
         return timm.create_model(name, pretrained=pretrained, **arguments)
     except TypeError as error:
-        raise ValueError(f"backbone.name: {name} does not take an argument that it is given ({error})") from error
+        raise ConfigurationError(
+            "backbone.name", f"{name} does not take an argument that it is given ({error})"
+        ) from error
     except OSError as error:
-        raise ValueError(_unreachable(name, error)) from error
+        raise ConfigurationError(_unreachable(name, error)) from error
     except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
         raise _unsuitable(input_shape, name, error) from error
 
@@ -74,7 +78,9 @@ def embed(net: Any, sample: Tensor, name: str) -> Tensor:
     except Exception as error:  # families fail in their own way on an image that is too small or indivisible
         raise _unsuitable(tuple(sample.shape[1:]), name, error) from error
     if not isinstance(features, Tensor) or not isinstance(pooled, Tensor) or pooled.ndim != 2:
-        raise ValueError(f"backbone.name: a network with one embedding [B, C] is needed, {name} gives another output")
+        raise ConfigurationError(
+            "backbone.name", f"a network with one embedding [B, C] is needed, {name} gives another output"
+        )
     return pooled
 
 
@@ -82,20 +88,22 @@ def _check_name(name: str) -> None:
     names = [*timm.list_models(), *timm.list_models(include_tags=True)]
     if name not in names:
         near = get_close_matches(name, names, n=5)
-        raise ValueError(f"backbone.name: timm has no network {name!r}; near: {', '.join(near) or 'none'}")
+        raise ConfigurationError("backbone.name", f"timm has no network {name!r}; near: {', '.join(near) or 'none'}")
 
 
 def _check_hub(name: str) -> None:
     """Ask the hub once: timm would repeat its request for most of a minute where there is no network."""
     if not timm.models.is_model_pretrained(name):
-        raise ValueError(f"backbone.pretrained: timm has no weights for {name}; give a local file as backbone.weights")
+        raise ConfigurationError(
+            "backbone.pretrained", f"timm has no weights for {name}; give a local file as backbone.weights"
+        )
     repository = timm.models.get_pretrained_cfg_value(name, "hf_hub_id")
     if not repository or isinstance(huggingface_hub.try_to_load_from_cache(repository, "model.safetensors"), str):
         return  # weights elsewhere than on the hub fail at once, those at hand need no hub
     try:
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
     except Exception as error:  # the class depends on the HTTP client, which changes with huggingface_hub's version
-        raise ValueError(_unreachable(name, error)) from error
+        raise ConfigurationError(_unreachable(name, error)) from error
 
 
 def _unreachable(name: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.backbones.base import Backbone
 from models.by_name import ModulesByName
+from models.errors import ConfigurationError
 
 
 class LateFusion(Backbone):
@@ -33,11 +34,12 @@ class LateFusion(Backbone):
         """
         super().__init__()
         if not isinstance(input_shape, dict):
-            raise ValueError(f"input_shape: LateFusion reads dicts of modalities, found {tuple(input_shape)}")
+            raise ConfigurationError("input_shape", "LateFusion reads dicts of modalities", tuple(input_shape))
         if set(backbones) != set(input_shape):
-            raise ValueError(
-                f"backbone.backbones: must be one for each of the data's modalities {sorted(input_shape)}, "
-                f"found {sorted(backbones)}"
+            raise ConfigurationError(
+                "backbone.backbones",
+                f"must be one for each of the data's modalities {sorted(input_shape)}",
+                sorted(backbones),
             )
         self.joined = Joined({modality: build(input_shape[modality]) for modality, build in backbones.items()})
         self.channels = [sum(backbone.channels[-1] for backbone in self.joined.backbones.values())]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from models.backbones.base import Backbone
+from models.errors import ConfigurationError
 
 
 class LeNet(Backbone):
@@ -59,13 +60,14 @@ def _checked(
 ) -> tuple[int, int, int]:
     """Channels of the image, and height and width of the last map."""
     if len(input_shape) != 3:
-        raise ValueError(f"input_shape: LeNet reads images (channels, height, width), found {tuple(input_shape)}")
+        raise ConfigurationError("input_shape", "LeNet reads images (channels, height, width)", tuple(input_shape))
     channels, height, width = input_shape
     for _ in widths:
         height, width = ((side + 2 * padding - kernel_size + 1) // 2 for side in (height, width))
     if min(height, width) < 1:
-        raise ValueError(
-            f"input_shape: {tuple(input_shape)} is too small for backbone.widths {list(widths)}: "
-            f"{len(widths)} poolings leave no pixel"
+        raise ConfigurationError(
+            "input_shape",
+            f"{tuple(input_shape)} is too small for backbone.widths {list(widths)}: {len(widths)} "
+            "poolings leave no pixel",
         )
     return channels, height, width

@@ -6,6 +6,7 @@ from math import prod
 from torch import nn
 
 from models.backbones.base import Backbone
+from models.errors import ConfigurationError
 
 
 class MLP(Backbone):
@@ -24,7 +25,7 @@ class MLP(Backbone):
         """
         super().__init__()
         if not hidden:
-            raise ValueError(f"backbone.hidden: at least one hidden layer is needed, found {list(hidden)}")
+            raise ConfigurationError("backbone.hidden", "at least one hidden layer is needed", list(hidden))
         widths = [prod(input_shape), *hidden]
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Flatten(), nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))

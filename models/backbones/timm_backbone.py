@@ -13,6 +13,7 @@ from models.backbones import weights as weight_files
 from models.backbones.base import Backbone
 from models.backbones.creation import create, embed, wants_pretrained_weights
 from models.backbones.cutting import find_cut
+from models.errors import ConfigurationError
 
 
 class TimmBackbone(Backbone):
@@ -55,7 +56,7 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         if pretrained and weights is not None:
-            raise ValueError(f"backbone.weights: give either pretrained or weights, found both ({weights!r})")
+            raise ConfigurationError("backbone.weights", "give either pretrained or weights", f"both ({weights!r})")
         options = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate, "output_stride": output_stride}
         given: dict[str, float] = {key: value for key, value in options.items() if value}
         wanted = wants_pretrained_weights()

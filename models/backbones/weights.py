@@ -10,6 +10,8 @@ import timm
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models.errors import ConfigurationError
+
 Match = Literal["name", "order"]
 
 
@@ -37,20 +39,22 @@ def load(net: Any, path: str, match: Match, in_chans: int) -> None:
     try:
         timm.models.load_pretrained(net, cfg, num_classes=0, in_chans=in_chans, filter_fn=_translate)
     except (RuntimeError, KeyError) as error:
-        raise ValueError(_difference(found, net, path)) from error
+        raise ConfigurationError(_difference(found, net, path)) from error
 
 
 def read(path: str) -> dict[str, Tensor]:
     """The state dict in a file, out of its usual wrappers (`state_dict`, `model`, `module.`); no code is run."""
     if not Path(path).is_file():
-        raise ValueError(f"backbone.weights: an existing file is needed, found {path!r}")
+        raise ConfigurationError("backbone.weights", "an existing file is needed", repr(path))
     try:
         state = timm.models.load_state_dict(path)
     except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, OSError, AttributeError) as error:
-        raise ValueError(_unreadable(path, error.__cause__ or error)) from error
+        raise ConfigurationError(_unreadable(path, error.__cause__ or error)) from error
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"backbone.weights: a file with a state dict is needed, {path!r} holds no named tensors")
+        raise ConfigurationError(
+            "backbone.weights", f"a file with a state dict is needed, {path!r} holds no named tensors"
+        )
     return tensors
 
 
@@ -81,9 +85,11 @@ def _by_order(state: dict[str, Tensor], net: Any, path: str) -> dict[str, Tensor
     """The file's tensors under timm's names. If there are more than the network has, the last are the classifier's."""
     wanted, classifier, found = [*_counted(net.state_dict())], _classifier(net), _counted(state)
     if len(found) not in (len(wanted), len(wanted) + len(classifier)):
-        raise ValueError(
-            f"backbone.weights: match 'order' needs the {len(wanted)} tensors of {net.pretrained_cfg['architecture']}, "
-            f"or {len(classifier)} more for its classifier, {path!r} holds {len(found)}"
+        raise ConfigurationError(
+            "backbone.weights",
+            f"match 'order' needs the {len(wanted)} tensors of "
+            f"{net.pretrained_cfg['architecture']}, or {len(classifier)} more for its classifier, "
+            f"{path!r} holds {len(found)}",
         )
     return dict(zip([*wanted, *classifier], found.values(), strict=False))
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from models.errors import ConfigurationError
+
 
 class Head(nn.Module, ABC):
     """Turns the features of a task's rows into its prediction.
@@ -32,5 +34,5 @@ def stage_channels(channels: list[int], stage: int) -> int:
         ValueError: the backbone has no such stage.
     """
     if not -len(channels) <= stage < len(channels):
-        raise ValueError(f"head.stage: the backbone has {len(channels)} stages, found {stage}")
+        raise ConfigurationError("head.stage", f"the backbone has {len(channels)} stages", stage)
     return channels[stage]

@@ -7,6 +7,7 @@ from math import gcd, isqrt
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import ConfigurationError
 from models.heads.base import Head
 
 
@@ -42,7 +43,7 @@ class DenseHead(Head):
         if feature.ndim == 4:
             return feature
         if feature.ndim != 3:
-            raise ValueError(
+            raise ConfigurationError(
                 "a dense head needs stages of maps [B, C, H, W] or tokens [B, N, C] in the backbone, "
                 f"found stage {stage} of shape {['B', *feature.shape[1:]]}"
             )
@@ -65,9 +66,8 @@ def map_stage(channels: list[int], stage: int, option: str) -> int:
     """
     place = stage if stage >= 0 else len(channels) + stage
     if not 0 <= place < len(channels) - 1:
-        raise ValueError(
-            f"head.{option}: a dense head reads a stage below the last one of the backbone's {len(channels)}, "
-            f"found {stage}"
+        raise ConfigurationError(
+            f"head.{option}", f"a dense head reads a stage below the last one of the backbone's {len(channels)}", stage
         )
     return place
 

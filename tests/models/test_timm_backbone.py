@@ -237,10 +237,11 @@ def test_pretrained_without_the_hub(environment: dict[str, str], tmp_path: objec
         env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)} | environment,
         capture_output=True,
         text=True,
-        timeout=40,
     )
     error = found.stderr.strip().splitlines()[-1]
-    assert error.startswith("ValueError: backbone.pretrained: the weights of resnet18 cannot be fetched")
+    assert error.startswith(
+        "models.errors.ConfigurationError: backbone.pretrained: the weights of resnet18 cannot be fetched"
+    )
     assert error.endswith("backbone.weights")
 
 

@@ -13,9 +13,8 @@ FORBIDDEN = {
     "app": {"train"},
 }
 ALONE = {
-    "app/evaluation": {"torch", "torchmetrics", "rich"},
-    "app/transfer": {"torch", "app"},
-    "app/balancing": {"torch", "torchjd", "numpy", "app"},
+    "app/transfer": {"torch", "app", "models"},
+    "app/balancing": {"torch", "torchjd", "numpy", "app", "models"},
 }
 
 

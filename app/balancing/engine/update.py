@@ -21,6 +21,7 @@ from app.balancing.engine.task_gradients import TaskGradients
 from app.balancing.methods.fixed import FixedWeights
 from app.balancing.methods.torchjd_weighting import from_torchjd, restricted
 from app.ranks.gradients import sum_gradients
+from models.errors import ConfigurationError
 
 
 class Update(nn.Module):
@@ -257,9 +258,11 @@ class Update(nn.Module):
         for task, loss in losses.items():
             (gradient,) = gradients_of(loss, layer, keep=True)
             if gradient is None:
-                raise ValueError(
-                    f"model.balancer: compares tasks at the last shared weight, {tuple(layer[0].shape)}, which task "
-                    f"number {task} (from 0) does not reach: its head reads a lower stage, so it needs another balancer"
+                raise ConfigurationError(
+                    "model.balancer",
+                    f"compares tasks at the last shared weight, {tuple(layer[0].shape)}, which task "
+                    f"number {task} (from 0) does not reach: its head reads a lower stage, so it needs "
+                    "another balancer",
                 )
             self._norms.take(present.index(task), (gradient,))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchjd.aggregation import CAGradWeighting
 
 from app.balancing.base import Step, Weighting, normalised
+from models.errors import ConfigurationError
 
 RESOLUTION = 1e-7  # of √(wᵀΓw), whose square is known to 1e-16
 
@@ -35,7 +36,7 @@ class CAGrad(Weighting):
     def __init__(self, c: float = 0.4) -> None:
         super().__init__()
         if not 0 <= c < 1:
-            raise ValueError(f"model.balancer.c: must be at least 0 and below 1, found {c}")
+            raise ConfigurationError("model.balancer.c", "must be at least 0 and below 1", c)
         self.rule = CAGradWeighting(c, norm_eps=RESOLUTION)
 
     def forward(self, gramian: Tensor, step: Step) -> Tensor:

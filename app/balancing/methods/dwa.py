@@ -6,6 +6,7 @@ from torch import Tensor
 from app.balancing.base import Scalarizer, Step
 from app.balancing.methods.epoch_means import EpochMeans
 from app.balancing.methods.near_zero import positive
+from models.errors import ConfigurationError
 
 
 class DWA(Scalarizer):
@@ -33,7 +34,7 @@ class DWA(Scalarizer):
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(f"model.balancer.temperature: must be above 0, found {temperature}")
+            raise ConfigurationError("model.balancer.temperature", "must be above 0", temperature)
         self.temperature = temperature
 
     def start(self, tasks: int) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchjd.aggregation import FairGradWeighting
 
 from app.balancing.base import Step, Weighting
+from models.errors import ConfigurationError
 
 TOLERANCE = 1e-8  # of w_i^(1/α) (Γw)_i = 1
 
@@ -34,7 +35,7 @@ class FairGrad(Weighting):
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
         if not alpha > 0:
-            raise ValueError(f"model.balancer.alpha: must be above 0, found {alpha}")
+            raise ConfigurationError("model.balancer.alpha", "must be above 0", alpha)
         self.power = 1 / alpha
         self.nearest = FairGradWeighting(alpha)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from app.balancing.base import Scalarizer, Step
 from app.balancing.methods.near_zero import ZERO, positive
 from app.balancing.methods.task_adam import TaskAdam
+from models.errors import ConfigurationError
 
 
 class FAMO(Scalarizer):
@@ -42,16 +43,18 @@ class FAMO(Scalarizer):
     def __init__(self, lr: float = 0.025, weight_decay: float = 1e-3, min_losses: list[float] | None = None) -> None:
         super().__init__()
         if not lr > 0:
-            raise ValueError(f"model.balancer.lr: must be above 0, found {lr}")
+            raise ConfigurationError("model.balancer.lr", "must be above 0", lr)
         if not weight_decay >= 0:
-            raise ValueError(f"model.balancer.weight_decay: must be at least 0, found {weight_decay}")
+            raise ConfigurationError("model.balancer.weight_decay", "must be at least 0", weight_decay)
         self.lr, self.weight_decay, self.min_losses = lr, weight_decay, min_losses
 
     def start(self, tasks: int) -> None:
         """One ξ_i a task, and what Adam keeps of it."""
         bounds = [0.0] * tasks if self.min_losses is None else self.min_losses
         if len(bounds) != tasks:
-            raise ValueError(f"model.balancer.min_losses: must be one number for each of {tasks} tasks, found {bounds}")
+            raise ConfigurationError(
+                "model.balancer.min_losses", f"must be one number for each of {tasks} tasks", bounds
+            )
         self.register_buffer("logits", torch.zeros(tasks))
         self.register_buffer("bounds", torch.tensor(bounds), persistent=False)  # the configuration has them
         self.adam = TaskAdam(tasks, self.lr, self.weight_decay)

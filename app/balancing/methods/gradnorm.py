@@ -8,6 +8,7 @@ from torch import Tensor
 from app.balancing.base import Scalarizer, Step
 from app.balancing.methods.near_zero import ZERO, positive
 from app.balancing.methods.task_adam import TaskAdam
+from models.errors import ConfigurationError
 
 LEAST = 1e-4  # weight; a negative one would raise its task's loss
 ROUNDING = 1e-6  # a relative gap up to here has no sign
@@ -47,9 +48,9 @@ class GradNorm(Scalarizer):
     def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__()
         if not alpha >= 0:
-            raise ValueError(f"model.balancer.alpha: must be at least 0, found {alpha}")
+            raise ConfigurationError("model.balancer.alpha", "must be at least 0", alpha)
         if not lr > 0:
-            raise ValueError(f"model.balancer.lr: must be above 0, found {lr}")
+            raise ConfigurationError("model.balancer.lr", "must be above 0", lr)
         self.alpha, self.lr = alpha, lr
 
     def start(self, tasks: int) -> None:

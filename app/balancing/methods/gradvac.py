@@ -7,6 +7,7 @@ from torch import Tensor
 from torchjd.aggregation import GradVacWeighting
 
 from app.balancing.base import Step, Weighting, normalised
+from models.errors import ConfigurationError
 
 
 class GradVac(Weighting):
@@ -33,7 +34,7 @@ class GradVac(Weighting):
     def __init__(self, beta: float = 0.5) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
-            raise ValueError(f"model.balancer.beta: must be at least 0 and at most 1, found {beta}")
+            raise ConfigurationError("model.balancer.beta", "must be at least 0 and at most 1", beta)
         self.beta = beta
 
     def start(self, tasks: int) -> None:

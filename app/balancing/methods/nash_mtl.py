@@ -6,6 +6,7 @@ from torch import Tensor
 
 from app.balancing.base import Step, Weighting
 from app.balancing.methods.fairgrad import FairGrad
+from models.errors import ConfigurationError
 
 
 class NashMTL(Weighting):
@@ -32,7 +33,7 @@ class NashMTL(Weighting):
     def __init__(self, max_norm: float = 1.0) -> None:
         super().__init__()
         if not max_norm >= 0:
-            raise ValueError(f"model.balancer.max_norm: must be at least 0, found {max_norm}")
+            raise ConfigurationError("model.balancer.max_norm", "must be at least 0", max_norm)
         self.max_norm = max_norm
         self.solver = FairGrad(alpha=1.0)
 

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from models.errors import ConfigurationError
+
 ZERO = 1e-20  # a loss up to here counts as zero; its inverse is finite in float32
 
 
@@ -12,7 +14,7 @@ def positive(losses: Tensor) -> Tensor:
         ValueError: A loss is negative.
     """
     if (losses < 0).any():
-        raise ValueError(f"model.balancer: losses must be at least 0 for this method, found {losses.tolist()}")
+        raise ConfigurationError("model.balancer", "losses must be at least 0 for this method", losses.tolist())
     return losses.clamp(min=ZERO)
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from app.balancing.base import Scalarizer, Step
 from app.balancing.methods.epoch_means import EpochMeans
 from app.balancing.methods.near_zero import positive
+from models.errors import ConfigurationError
 
 
 class STCH(Scalarizer):
@@ -31,9 +32,9 @@ class STCH(Scalarizer):
     def __init__(self, mu: float = 1.0, warmup_epochs: int = 5) -> None:
         super().__init__()
         if not mu > 0:
-            raise ValueError(f"model.balancer.mu: must be above 0, found {mu}")
+            raise ConfigurationError("model.balancer.mu", "must be above 0", mu)
         if warmup_epochs < 0:
-            raise ValueError(f"model.balancer.warmup_epochs: must be at least 0, found {warmup_epochs}")
+            raise ConfigurationError("model.balancer.warmup_epochs", "must be at least 0", warmup_epochs)
         self.mu, self.warmup_epochs = mu, warmup_epochs
 
     def start(self, tasks: int) -> None:

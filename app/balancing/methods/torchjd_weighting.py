@@ -12,6 +12,7 @@ from torchjd import Stateful
 from torchjd.aggregation import Aggregator, ConstantWeighting, GradDrop, GramianWeightedAggregator
 
 from app.balancing.base import Step, Weighting, normalised
+from models.errors import ConfigurationError
 
 OURS = ("GradVac", "NashMTL")  # with state that is saved
 
@@ -62,16 +63,16 @@ def from_torchjd(aggregator: Aggregator, tasks: int) -> TorchJDWeighting | Aggre
     if any(isinstance(module, Stateful) for module in aggregator.modules()):
         name = type(aggregator).__name__
         instead = f" (app.balancing.{name} does)" if name in OURS else ""
-        raise ValueError(f"model.balancer: must keep its state in checkpoints, found torchjd's {name}{instead}")
+        raise ConfigurationError("model.balancer", "must keep its state in checkpoints", f"torchjd's {name}{instead}")
     for module, attribute in _by_task(aggregator):
         if (found := len(getattr(module, attribute))) != tasks:
-            raise ValueError(f"model.balancer: must have a value for each of the {tasks} tasks, found {found}")
+            raise ConfigurationError("model.balancer", f"must have a value for each of the {tasks} tasks", found)
     trial, jacobian = deepcopy(aggregator), torch.eye(tasks)
     try:
         with torch.random.fork_rng(devices=[]), restricted(trial, torch.arange(tasks), jacobian):
             trial(jacobian)
     except ValueError as error:
-        raise ValueError(f"model.balancer: {error}") from error
+        raise ConfigurationError("model.balancer", str(error)) from error
     return TorchJDWeighting(aggregator) if isinstance(aggregator, GramianWeightedAggregator) else aggregator
 
 

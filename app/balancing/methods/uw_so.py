@@ -5,6 +5,7 @@ from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
 from app.balancing.methods.near_zero import ZERO, positive
+from models.errors import ConfigurationError
 
 
 class UWSO(Scalarizer):
@@ -27,7 +28,7 @@ class UWSO(Scalarizer):
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(f"model.balancer.temperature: must be above 0, found {temperature}")
+            raise ConfigurationError("model.balancer.temperature", "must be above 0", temperature)
         self.temperature = temperature
 
     def forward(self, losses: Tensor, step: Step) -> Tensor:

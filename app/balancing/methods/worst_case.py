@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from app.balancing.base import Scalarizer, Step
+from models.errors import ConfigurationError
 
 
 class WorstCase(Scalarizer):
@@ -41,7 +42,7 @@ class ExponentiatedGradient(Scalarizer):
     def __init__(self, step_size: float = 0.01) -> None:
         super().__init__()
         if not step_size > 0:
-            raise ValueError(f"model.balancer.step_size: must be above 0, found {step_size}")
+            raise ConfigurationError("model.balancer.step_size", "must be above 0", step_size)
         self.step_size = step_size
 
     def start(self, tasks: int) -> None:

@@ -16,6 +16,7 @@ from app.runs import RUNS
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule, limited
 from datamodules.sampling import DrawSampler
+from models.errors import ConfigurationError
 
 MOST_PICTURES = 32
 
@@ -48,7 +49,7 @@ def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, M
     plan = data.sampling.plan(train.labelled, train.tasks, data.seed, ranks, accumulate, limit=used)
     micro_batches = used(len(plan))
     if not micro_batches:
-        raise ValueError(f"trainer.limit_train_batches: must leave a batch, found {trainer.limit_train_batches}")
+        raise ConfigurationError("trainer.limit_train_batches", "must leave a batch", trainer.limit_train_batches)
     draws = drawn(plan, micro_batches, accumulate)
     labelled = {split: dataset.labelled for split, dataset in data.datasets.items()}
     sampler = DrawSampler(plan, 0, ranks, accumulate, micro_batches, lambda: (0, 0))
@@ -75,7 +76,7 @@ def processes(trainer: Namespace) -> int:
     try:
         devices = accelerator.auto_device_count() if auto else accelerator.parse_devices(trainer.devices)
     except TypeError as error:
-        raise ValueError(f"trainer.devices: {error}") from error
+        raise ConfigurationError("trainer.devices", str(error)) from error
     each = len(devices) if isinstance(devices, list) else devices
     return int(trainer.num_nodes) * (each or 1)
 

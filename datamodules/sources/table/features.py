@@ -9,6 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.table.kinds import codes
 from datamodules.sources.table.reading import first, place, refuse_mixture
 
@@ -98,14 +99,14 @@ def _feature(table: str, cells: pl.Series) -> _Feature:
     """A column that can be an input."""
     where = place(table, cells.name)
     if cells.null_count() == len(cells):
-        raise ValueError(f"{where}: a feature must have a value, found empty cells only")
+        raise DataError(where, "a feature must have a value", "empty cells only")
     if cells.dtype in (pl.String, pl.Boolean):
         refuse_mixture(table, cells, "a feature is either of numbers or of text")
         return _Feature(codes(cells), cells.drop_nulls().unique().sort().cast(pl.String).to_list())
     if not cells.dtype.is_numeric():
-        raise ValueError(f"{where}: a feature must be of text, numbers or booleans, found {cells.dtype}")
+        raise DataError(where, "a feature must be of text, numbers or booleans", cells.dtype)
     numbers = cells.cast(pl.Float64)
     if numbers.is_infinite().any():
         row = first(numbers.is_infinite())
-        raise ValueError(f"{place(table, cells.name, row)}: a feature must be finite, found {numbers[row]}")
+        raise DataError(place(table, cells.name, row), "a feature must be finite", numbers[row])
     return _Feature(torch.tensor(numbers.fill_null(float("nan")).to_numpy()))

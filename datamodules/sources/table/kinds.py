@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.table.reading import first, place, refuse_mixture
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 
@@ -65,17 +66,17 @@ def read_labels(table: str, cells: pl.Series, given: Column) -> Labels:
     """
     where = place(table, cells.name)
     if not (cells.dtype.is_numeric() or cells.dtype in (pl.String, pl.Boolean, pl.Null)):
-        raise ValueError(f"{where}: a target must be of text, numbers or booleans, found {cells.dtype}")
+        raise DataError(where, "a target must be of text, numbers or booleans", cells.dtype)
     classes = _class_names(where, given.classes)
     distinct = cells.drop_nulls().unique()
     if len(distinct) < 2 and classes is None and given.kind != "continuous":
         found = f"only {distinct[0]!r}" if len(distinct) else "empty cells only"
-        raise ValueError(f"{where}: a target must have two distinct values or its `classes` listed, found {found}")
+        raise DataError(where, "a target must have two distinct values or its `classes` listed", found)
     kind = given.kind or _infer(table, cells, len(distinct) if classes is None else len(classes), classes is not None)
     if kind == "continuous" and classes is not None:
-        raise ValueError(f"{where}: `classes` must not be given for a continuous target, found {classes}")
+        raise DataError(where, "`classes` must not be given for a continuous target", classes)
     if kind != "continuous" and given.unit is not None:
-        raise ValueError(f"{where}: `unit` must be given for a continuous target only, found one for a {kind} one")
+        raise DataError(where, "`unit` must be given for a continuous target only", f"one for a {kind} one")
     labelled = torch.tensor(cells.is_not_null().to_numpy())
     if kind == "continuous":
         return Labels(Continuous(given.unit), _numbers(table, cells), labelled)
@@ -83,7 +84,7 @@ def read_labels(table: str, cells: pl.Series, given: Column) -> Labels:
         return _multilabel(table, _texts(cells), classes, labelled)
     classes = classes or _texts(distinct.sort()).to_list()
     if kind == "binary" and len(classes) != 2:
-        raise ValueError(f"{where}: a binary target must have two classes, found {len(classes)}: {classes}")
+        raise DataError(where, "a binary target must have two classes", f"{len(classes)}: {classes}")
     index = _index(table, _texts(cells), classes)
     if kind == "binary":
         return Labels(Binary((classes[0], classes[1])), index.float(), labelled)
@@ -100,13 +101,14 @@ def _class_names(where: str, classes: list[ClassName] | None) -> list[str] | Non
     if classes is None:
         return None
     if any(isinstance(name, bool) for name in classes):
-        raise ValueError(
-            f"{where}: `classes` must be text or numbers, found {classes}; YAML takes yes, no, true and false for "
-            "text within quotes only"
+        raise DataError(
+            where,
+            "`classes` must be text or numbers",
+            f"{classes}; YAML takes yes, no, true and false for text within quotes only",
         )
     names = [str(name) for name in classes]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"{where}: `classes` must be distinct and at least one, found {names}")
+        raise DataError(where, "`classes` must be distinct and at least one", names)
     return names
 
 
@@ -135,9 +137,7 @@ def _index(table: str, texts: pl.Series, classes: list[str]) -> Tensor:
     unknown = texts.is_not_null() & index.is_null()
     if unknown.any():
         row = first(unknown)
-        raise ValueError(
-            f"{place(table, texts.name, row)}: a cell must be one of the classes {classes}, found {texts[row]!r}"
-        )
+        raise DataError(place(table, texts.name, row), f"a cell must be one of the classes {classes}", repr(texts[row]))
     return torch.tensor(index.cast(pl.Int64).fill_null(0).to_numpy())
 
 
@@ -147,7 +147,7 @@ def _numbers(table: str, cells: pl.Series) -> Tensor:
     wrong = cells.is_not_null() & numbers.is_null()
     if wrong.any():
         row = first(wrong)
-        raise ValueError(f"{place(table, cells.name, row)}: a cell must be a number, found {cells[row]!r}")
+        raise DataError(place(table, cells.name, row), "a cell must be a number", repr(cells[row]))
     return torch.tensor(numbers.fill_null(0).to_numpy())
 
 
@@ -162,6 +162,6 @@ def _multilabel(table: str, texts: pl.Series, classes: list[str] | None, labelle
         for name in names:
             if name not in number:
                 where = place(table, texts.name, first(texts == cell))
-                raise ValueError(f"{where}: a part of a cell must be one of the classes {known}, found {name!r}")
+                raise DataError(where, f"a part of a cell must be one of the classes {known}", repr(name))
             table_of_cells[row, number[name]] = 1
     return Labels(MultiLabel(tuple(known)), torch.from_numpy(table_of_cells)[codes(texts)], labelled)

@@ -11,6 +11,8 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
+from datamodules.errors import DataError
+
 MISSING = ("NaN", "nan", "NA")  # as pandas and R write an empty cell
 
 
@@ -59,9 +61,9 @@ def read_table(
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path}: a table's suffix must be .csv or .parquet, found {path.suffix!r}")
+        raise DataError(path, "a table's suffix must be .csv or .parquet", repr(path.suffix))
     if not path.is_file():
-        raise ValueError(f"{path}: the table must be there, found no such file")
+        raise DataError(path, "the table must be there", "no such file")
     names = list(dict.fromkeys(columns))
     try:
         if suffix == ".parquet":
@@ -74,9 +76,9 @@ def read_table(
             blank = frame.select(pl.all_horizontal(_empty(pl.all()))).to_series()
     except (PolarsError, UnicodeDecodeError, csv.Error) as error:
         reason = (_ragged_line(path) if suffix == ".csv" else None) or str(error).partition("\n")[0]
-        raise ValueError(f"{path}: must be a whole {suffix[1:]} table, found: {reason}") from error
+        raise DataError(path, f"must be a whole {suffix[1:]} table, found: {reason}") from error
     if blank.all():
-        raise ValueError(f"{path}: a table must have at least one row, found none below its header")
+        raise DataError(path, "a table must have at least one row", "none below its header")
     tidy = [
         _text(frame[name]) if name in texts else _tidy(frame[name], suffix == ".csv", (classes or {}).get(name, ()))
         for name in names
@@ -104,9 +106,8 @@ def refuse_mixture(table: str, cells: pl.Series, way_out: str) -> None:
         return
     odd, kind = (numbers, "text") if numbers.sum() <= texts.sum() else (texts, "a number")
     row = first(odd)
-    raise ValueError(
-        f"{place(table, cells.name, row)}: a cell must be {kind}, as most of the column are, "
-        f"found {cells[row]!r}; {way_out}"
+    raise DataError(
+        place(table, cells.name, row), f"a cell must be {kind}, as most of the column are", f"{cells[row]!r}; {way_out}"
     )
 
 
@@ -126,9 +127,9 @@ def _header(path: Path) -> list[str]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         header = next(csv.reader(file), [])
     if not header:
-        raise ValueError(f"{path}: a table must have a header, found an empty first line")
+        raise DataError(path, "a table must have a header", "an empty first line")
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise ValueError(f"{path}: cells must be divided by commas, found the header {header[0]!r}")
+        raise DataError(path, "cells must be divided by commas", f"the header {header[0]!r}")
     return header
 
 
@@ -136,7 +137,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     """All cells as text. Polars fills a line with too few cells up, so its last one is null."""
     frame = pl.read_csv(path, infer_schema=False)
     if frame.to_series(-1).null_count() and (ragged := _ragged_line(path)):
-        raise ValueError(f"{path}: must be a whole csv table, found: {ragged}")
+        raise DataError(path, f"must be a whole csv table, found: {ragged}")
     return frame
 
 
@@ -149,9 +150,9 @@ def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) ->
         if name not in header:
             near = difflib.get_close_matches(name, header, n=3)
             known = f"near it: {near}" if near else f"there are: {list(header)}"
-            raise ValueError(f"{table}: a column must be in the header, found no {name!r}; {known}")
+            raise DataError(table, "a column must be in the header", f"no {name!r}; {known}")
         if header.count(name) > 1:
-            raise ValueError(f"{place(table, name)}: must be in the header once, found {header.count(name)} times")
+            raise DataError(place(table, name), "must be in the header once", f"{header.count(name)} times")
 
 
 def _ragged_line(path: Path) -> str | None:

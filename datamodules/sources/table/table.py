@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.sources.base import SPLITS, Source, SplitName
 from datamodules.sources.images import ImageMode
 from datamodules.sources.table.features import Features
@@ -135,10 +136,10 @@ class Table(Source):
             row = first(parts.is_null() & ~blank)
             found = "an empty cell" if text[row] is None else repr(text[row])
             where = place(self.path.name, cells.name, row)
-            raise ValueError(f"{where}: a cell must be one of {', '.join(SPLITS)}, found {found}")
+            raise DataError(where, f"a cell must be one of {', '.join(SPLITS)}", found)
         for number, name in enumerate(SPLITS):
             if not (parts == number).any():
-                raise ValueError(f"{where}: each of {', '.join(SPLITS)} must have a row, found none of {name!r}")
+                raise DataError(where, f"each of {', '.join(SPLITS)} must have a row", f"none of {name!r}")
         return torch.tensor(parts.cast(pl.Int64).fill_null(-1).to_numpy())
 
     def _drawn_parts(self, fractions: Sequence[float], stratify: str | None, seed: int) -> Tensor:
@@ -148,16 +149,16 @@ class Table(Source):
         strata = torch.zeros_like(parts) if stratify is None else self._strata(stratify)
         if strata is None:
             known = {task: type(target).__name__.lower() for task, target in self.targets.items()}
-            raise ValueError(
-                f"{self.path.name}: `stratify` must be a categorical or binary target of {known}, found {stratify!r}"
+            raise DataError(
+                self.path.name, f"`stratify` must be a categorical or binary target of {known}", repr(stratify)
             )
         groups = None if self._groups is None else self._groups[rows].numpy()
         labels, labelled = ({task: each[rows] for task, each in of.items()} for of in (self._labels, self._labelled))
         members = members_of(self.targets, labels, labelled)
         try:
             parts[rows] = torch.from_numpy(split_rows(fractions, strata[rows].numpy(), groups, seed, members))
-        except ValueError as error:
-            raise ValueError(f"{self.path.name}: {error}") from error
+        except DataError as error:
+            raise DataError(self.path.name, str(error)) from error
         return parts
 
     def _strata(self, task: str) -> Tensor | None:
@@ -181,9 +182,11 @@ class Table(Source):
             row = int(apart[0])
             other = int(same[row])
             image = f" ({self._paths[row]})" if self._paths is not None else ""
-            raise ValueError(
-                f"{self.path.name}: {rule} in two splits, found row {other} in {SPLITS[int(parts[other])]!r} and "
-                f"row {row} in {SPLITS[int(parts[row])]!r}{image}{way_out}"
+            raise DataError(
+                self.path.name,
+                f"{rule} in two splits",
+                f"row {other} in {SPLITS[int(parts[other])]!r} and row {row} in "
+                f"{SPLITS[int(parts[row])]!r}{image}{way_out}",
             )
 
 
@@ -200,32 +203,33 @@ def _check_arguments(
     for task, column in names.items():
         if not re.fullmatch(r"[\w-]+", task):
             other = re.sub(r"[^\w-]+", "_", task)
-            raise ValueError(
-                f"{table}: a task's name must be of letters, digits, '_' and '-', found {task!r}; "
-                f"name it apart from its column: {{{other}: {{column: {column}}}}}"
+            raise DataError(
+                table,
+                "a task's name must be of letters, digits, '_' and '-'",
+                f"{task!r}; name it apart from its column: {{{other}: {{column: {column}}}}}",
             )
     if image is None and not features:
-        raise ValueError(f"{table}: `image` or `features` must name a column, found neither")
+        raise DataError(table, "`image` or `features` must name a column", "neither")
     if both := [name for name in targets if name in (image, *features, split)]:
-        raise ValueError(f"{table}: a target must not be an input or the split as well, found {both}")
+        raise DataError(table, "a target must not be an input or the split as well", both)
     for name, columns in (("targets", targets), ("features", features)):
         if twice := sorted({each for each in columns if columns.count(each) > 1}):
-            raise ValueError(f"{table}: `{name}` must name a column once, found {twice} more than once")
+            raise DataError(table, f"`{name}` must name a column once", f"{twice} more than once")
     if split is not None and stratify is not None:
-        raise ValueError(f"{table}: `stratify` must not be given with `split`, found {stratify!r} and {split!r}")
+        raise DataError(table, "`stratify` must not be given with `split`", f"{stratify!r} and {split!r}")
 
 
 def _paths(table: str, cells: pl.Series, blank: pl.Series) -> NDArray[Any]:
     """Image files [N], in one block of memory, empty where a line is blank."""
     if cells.dtype != pl.String:
-        raise ValueError(f"{place(table, cells.name)}: image files must be text, found {cells.dtype}")
+        raise DataError(place(table, cells.name), "image files must be text", cells.dtype)
     empty = cells.is_null() & ~blank
     if empty.any():
-        raise ValueError(f"{place(table, cells.name, first(empty))}: must name an image file, found an empty cell")
+        raise DataError(place(table, cells.name, first(empty)), "must name an image file", "an empty cell")
     slashes = cells.str.contains("\\", literal=True).fill_null(False)
     if slashes.any():
         row = first(slashes)
-        raise ValueError(f"{place(table, cells.name, row)}: a path must have forward slashes, found {cells[row]!r}")
+        raise DataError(place(table, cells.name, row), "a path must have forward slashes", repr(cells[row]))
     return np.array(cells.fill_null("").to_list(), dtype=np.dtypes.StringDType())
 
 
@@ -233,7 +237,7 @@ def _groups(table: str, cells: pl.Series, blank: pl.Series) -> Tensor:
     """A number [N] of each row's group: its first row."""
     empty = cells.is_null() & ~blank
     if empty.any():
-        raise ValueError(f"{place(table, cells.name, first(empty))}: a row must have a group, found an empty cell")
+        raise DataError(place(table, cells.name, first(empty)), "a row must have a group", "an empty cell")
     return _same(cells)
 
 
@@ -255,9 +259,10 @@ def encoded_alike(sources: Mapping[str, Source]) -> dict[str, Source]:
     for name, mine in kinds.items():
         other, expected = next(iter(kinds.items()))
         if mine != expected:
-            raise ValueError(
-                f"data.sources.{name}: features must be those of the other table, {other!r}, {dict(expected)}, "
-                f"found {dict(mine)}"
+            raise DataError(
+                f"data.sources.{name}",
+                f"features must be those of the other table, {other!r}, {dict(expected)}",
+                dict(mine),
             )
     for table in tables.values():
         table._alike = list(tables.values())

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datamodules.errors import DataError
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.reading.reader import Reader
@@ -142,10 +143,10 @@ def test_inputs_of_other_shape_are_named(split: ImageSplit) -> None:
 def test_what_a_transform_refuses_is_named(split: ImageSplit) -> None:
     def refuse(sample, labels):
         if labels["number"] == 6:
-            raise ValueError("data.transform: not this one")
+            raise DataError("data.transform", "not this one")
         return sample, labels
 
-    with pytest.raises(ValueError, match=r"^6\.jpg: data\.transform: not this one"):
+    with pytest.raises(DataError, match=r"^6\.jpg: data\.transform: not this one"):
         Reader(refuse, skip=True)(split, ROWS, ONCE)
 
 
