@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -10,10 +17,14 @@ from datamodules.errors import DataError
 from models.errors import ConfigurationError
 
 REFUSALS = (ConfigurationError, DataError, MisconfigurationException)
+ROOT = Path(__file__).parents[2]
+OURS = tuple(str(ROOT / name) for name in ("app", "datamodules", "models", "train.py"))
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+LOG, REFUSED = "error.log", 2  # a file, and an exit code
 
 
 class RaisedIn(BaseException):
-    """What a class or function that the configuration names has raised.
+    """What a class or function that the configuration names has raised while it was called.
 
     No Exception: after one, the parser tries the next type that the key may have, and words the error itself.
     """
@@ -31,7 +42,71 @@ def construct(named: Any, *arguments: Any, **options: Any) -> Any:
     """
     try:
         return named(*arguments, **options)
-    except RaisedIn:
-        raise
     except Exception as error:
         raise RaisedIn(named, error) from error
+
+
+@dataclass
+class Reporter:
+    """Ends the program at an error: with one line and exit code 2 where it is the user's, else with its traceback.
+
+    The user's are what our own code refuses, what Lightning does, and whatever is raised by code that the configuration
+    names: that of a library's class while it is built, and that of a file of the user's own.
+
+    Attributes:
+        folder: Of the run, where the whole traceback of the user's code is written.
+    """
+
+    folder: Path | None = None
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Report what is raised within."""
+        try:
+            yield
+        except RaisedIn as raised:
+            self._report(raised.error, raised.named)
+        except Exception as error:
+            self._report(error, None)
+
+    def _report(self, error: Exception, named: Any) -> NoReturn:
+        if isinstance(error, REFUSALS):
+            refuse(" ".join(str(error).split()))
+        place = blamed(error)
+        if place is None and (named is None or is_ours(named)):
+            raise error
+        where = (
+            f"{getattr(named, '__name__', named)}"
+            if place is None
+            else f"{place.name}, {place.filename}:{place.lineno}"
+        )
+        line = traceback.format_exception_only(error)[-1].strip()
+        refuse(f"{where}: {line}{self._logged(error)}")
+
+    def _logged(self, error: Exception) -> str:
+        """Write the whole traceback, and say where it is."""
+        if self.folder is None:
+            return ""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / LOG
+        path.write_text("".join(traceback.format_exception(error)))
+        return f" (all of it: {path})"
+
+
+def refuse(line: str) -> NoReturn:
+    """Say what is wrong in one last line, and exit with 2."""
+    sys.stderr.write(f"error: {line}\n")
+    raise SystemExit(REFUSED)
+
+
+def blamed(error: Exception) -> traceback.FrameSummary | None:
+    """The innermost line of an error's traceback that is no library's, if it is of a file of the user's own."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*LIBRARIES, "<")):
+            return None if frame.filename.startswith(OURS) else frame
+    return None
+
+
+def is_ours(named: Any) -> bool:
+    """Whether a class or function is of this program."""
+    return str(getattr(named, "__module__", "")).split(".")[0] in ("app", "datamodules", "models")

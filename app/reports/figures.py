@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lightning.pytorch import Trainer
+from rich.console import Console
 from rich.table import Table
 
 MOST_COLUMNS = 7  # of quantities that a terminal of 80 columns shows
@@ -40,3 +42,9 @@ def table(tasks: Mapping[str, Mapping[str, float]], title: str) -> Table:
     for head, row in zip(heads, rows, strict=True):
         result.add_row(head, *row)
     return result
+
+
+def print_figures(stage: str, values: Mapping[str, float], trainer: Trainer) -> None:
+    """Print a stage's figures, task by task, on the first rank."""
+    if trainer.is_global_zero:
+        Console().print(table(by_task(values, stage), title=stage))

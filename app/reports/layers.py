@@ -12,24 +12,20 @@ from jsonargparse import Namespace
 from app.training.module import MultiTaskModule
 from app.training.schedulers import configured_epochs
 from app.transfer import Phase, Schedule, check_phases, phases_of
-from datamodules.multitask import MultiTaskDataModule
 
 
-def report_layers(
-    options: Namespace, data: MultiTaskDataModule, model: MultiTaskModule, schedule: Schedule | None
-) -> None:
+def report_layers(options: Namespace, model: MultiTaskModule, schedule: Schedule | None) -> None:
     """Print the layers as comments and the schedule as YAML: together a fragment of a configuration.
 
     Args:
         options: Of the command line; the trainer's say how long the run is.
-        data: What the network is for.
         model: The network.
         schedule: Phases or a preset, if there is one.
 
     Raises:
         ValueError: The schedule cannot be run.
     """
-    layers = list(model.layers)
+    layers = list(model.network.layers)
     steps = options.trainer.max_steps
     epochs = configured_epochs(options.trainer.max_epochs, steps)
     phases = phases_of(schedule, layers, epochs) if schedule is not None else []
@@ -40,7 +36,7 @@ def report_layers(
 
 def layer_lines(model: MultiTaskModule) -> list[str]:
     """A comment a layer: its parameters, and the factor of its learning rate."""
-    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in model.layers.items()}
+    sizes = {layer: sum(p.numel() for p in parameters) for layer, parameters in model.network.layers.items()}
     rows = [("layer", "parameters", "rate")]
     rows += [(layer, f"{size:,}", f"{model.layer_factors[layer]:.4g}") for layer, size in sizes.items()]
     rows.append(("total", f"{sum(sizes.values()):,}", ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from models.errors import ConfigurationError
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,15 @@ import torch
 from torch import Tensor
 
 from app.runs.folder import RUNS
+from models.errors import ConfigurationError
+
+FORMAT = 1  # of what a checkpoint holds, and under which names
+
+
+def stamp(checkpoint: dict[str, Any]) -> None:
+    """Write the number of the format into a checkpoint."""
+    checkpoint["format"] = FORMAT
+
 
 def find_checkpoint(which: str, name: str) -> Path:
     """The newest `best` or `last` checkpoint of the runs called `name`, or the file that `which` names.
@@ -21,16 +29,12 @@ def find_checkpoint(which: str, name: str) -> Path:
     """
     if which not in ("best", "last"):
         if not Path(which).is_file():
-            raise ConfigurationError("ckpt_path",
-"must be 'best', 'last' or a file",
-f"{which!r}, and no such file")
+            raise ConfigurationError("ckpt_path", "must be 'best', 'last' or a file", f"{which!r}, and no such file")
         return Path(which)
     pattern = f"version_*/checkpoints/{which}.ckpt"
     found = sorted((RUNS / name).glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ConfigurationError("ckpt_path",
-f"{which!r} wants a file {RUNS / name / pattern}",
-"none")
+        raise ConfigurationError("ckpt_path", f"{which!r} wants a file {RUNS / name / pattern}", "none")
     return found[-1]
 
 
@@ -42,21 +46,22 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
         key: What the configuration calls it.
 
     Raises:
-        ValueError: It is no checkpoint, or holds other than tensors and plain values; none of its code has run.
+        ValueError: It is no checkpoint, of another format, or holds other than tensors and plain values; none of its
+            code has run.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ConfigurationError(key,
-f"a checkpoint must hold tensors and plain values alone; {path} holds pickled code, "
-"which was not run",) from error
+        raise ConfigurationError(
+            key,
+            f"a checkpoint must hold tensors and plain values alone; {path} holds pickled code, which was not run",
+        ) from error
     except (RuntimeError, EOFError, OSError) as error:
-        raise ConfigurationError(key,
-f"must be a checkpoint, but {path} cannot be read: {error}") from error
+        raise ConfigurationError(key, f"must be a checkpoint, but {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise ConfigurationError(key,
-"must be a checkpoint with a 'state_dict'",
-f"none in {path}")
+        raise ConfigurationError(key, "must be a checkpoint with a 'state_dict'", f"none in {path}")
+    if content.get("format") != FORMAT:
+        raise ConfigurationError(key, f"must be a checkpoint of format {FORMAT}", f"{content.get('format')} in {path}")
     return content
 
 
@@ -78,6 +83,6 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     ]
     if wrong:
         first = ", ".join(sorted(wrong)[:5]) + (", …" if len(wrong) > 5 else "")
-        raise ConfigurationError("ckpt_path",
-"weights must fit the configured network",
-f"{len(wrong)} that do not: {first}")
+        raise ConfigurationError(
+            "ckpt_path", "weights must fit the configured network", f"{len(wrong)} that do not: {first}"
+        )

@@ -19,24 +19,16 @@ from app.search.study import SharedStudy
 from app.search.trial import STOPPED, FoldsObjective
 from app.search.trial_configuration import ConfigurationParser, TrialConfiguration
 from app.training.module import MultiTaskModule
-from datamodules.multitask import MultiTaskDataModule
 from models.errors import ConfigurationError
 
 
-def run_search(
-    options: Namespace,
-    data: MultiTaskDataModule,
-    model: MultiTaskModule,
-    search: SearchConfig,
-    fit: ConfigurationParser,
-) -> None:
+def run_search(options: Namespace, model: MultiTaskModule, search: SearchConfig, fit: ConfigurationParser) -> None:
     """Run trials, then print and draw what came of them, and write the best one's configuration.
 
     Ctrl-C or SIGTERM ends it with exit code 130, the trial under way back in the queue.
 
     Args:
         options: Of the command line.
-        data: The data, the first fold of which is for validation: it can be divided so.
         model: The network, whose metric says whether more of `monitor` is better.
         search: Its options.
         fit: The parser of `fit`.

@@ -16,7 +16,7 @@ from statistics import fmean
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 
-from app.runs import RUNS
+from app.runs import RUNS, best_values
 from app.search.config import SearchConfig
 from app.search.space import values
 from app.search.study import TrialError
@@ -88,7 +88,7 @@ class FoldsObjective:
             "--trainer.limit_test_batches=0",
         )
         run = folder / "version_0"
-        best: dict[str, float] = json.loads((run / "results.json").read_text())["best"]
+        best = best_values(run)
         shutil.rmtree(run / "checkpoints")
         if not best:
             raise TrialError(f"fold {fold}: must have a validation, but training ended before the first")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from app.cli.application import _timm_name
+from app.cli.options import timm_name
 from models.backbones import LeNet, Projected, TimmBackbone
 
 RESNET = partial(TimmBackbone, name="resnet10t")
@@ -40,6 +40,6 @@ def test_groups_are_a_partition_that_ends_with_the_new_layer(coarse) -> None:
 def test_transforms_are_those_of_the_network_below() -> None:
     below = Namespace(class_path="models.backbones.TimmBackbone", init_args=Namespace(name="resnet10t"))
     assert (
-        _timm_name(Namespace(class_path="models.backbones.Projected", init_args=Namespace(backbone=below)))
+        timm_name(Namespace(class_path="models.backbones.Projected", init_args=Namespace(backbone=below)))
         == "resnet10t"
     )

@@ -1,0 +1,75 @@
+"""The callbacks that every training has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback
+
+from app.callbacks.charts import Charts
+from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from app.callbacks.cosine_map import CosineMap
+from app.callbacks.interruption import Interruption
+from app.callbacks.layer_curves import LayerCurves
+from app.callbacks.resumption import Resumption
+from app.callbacks.step_curves import StepCurves
+from app.callbacks.thawing import Patience, Thawing
+from app.training.module import MultiTaskModule
+from app.training.schedulers import configured_epochs
+from app.transfer import Schedule
+from datamodules.multitask import MultiTaskDataModule
+from models.errors import ConfigurationError
+
+
+def callbacks_of_a_run(
+    options: Namespace, model: MultiTaskModule, data: MultiTaskDataModule, schedule: Schedule | None, folder: Path
+) -> list[Callback]:
+    """What every training shows and saves.
+
+    Args:
+        options: Of the command line.
+        model: What is trained.
+        data: What it is trained on.
+        schedule: Which layers are trained when, if not all of them always.
+        folder: Of the run.
+
+    Raises:
+        ValueError: An option does not fit the others or the data.
+    """
+    directions = model.stages["val"].higher_is_better()
+    monitor = options.monitor
+    _check_monitor(monitor, list(directions), model, data)
+    callbacks: list[Callback] = [Resumption()]
+    if schedule is not None:
+        epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
+        callbacks += [Thawing(schedule, monitor, directions[monitor], epochs), LayerCurves()]
+    callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
+    if options.patience is not None:
+        callbacks.append(_patience(options, directions[monitor]))
+    if options.save_every_n_steps is not None and options.save_every_n_steps < 1:
+        raise ConfigurationError("save_every_n_steps", "must be at least 1", options.save_every_n_steps)
+    if options.trainer.enable_checkpointing is not False:
+        callbacks += [
+            BestCheckpoint(folder, monitor, directions[monitor]),
+            LastCheckpoint(folder, every_n_steps=options.save_every_n_steps),
+        ]
+    return callbacks
+
+
+def _patience(options: Namespace, higher_is_better: bool) -> Patience:
+    if options.trainer.limit_val_batches == 0:
+        raise ConfigurationError("patience", "needs validation, but trainer.limit_val_batches is 0", options.patience)
+    return Patience(options.monitor, mode="max" if higher_is_better else "min", patience=options.patience)
+
+
+def _check_monitor(monitor: str, curves: list[str], model: MultiTaskModule, data: MultiTaskDataModule) -> None:
+    """Refuse a curve that there is not, or that no row of the validation split makes."""
+    if monitor not in curves:
+        raise ConfigurationError("monitor", f"must be one of {', '.join(curves)}", repr(monitor))
+    tasks = model.network.tasks
+    labelled = dict(zip(tasks, data.datasets["val"].labelled.any(dim=1), strict=True))
+    task = monitor.rsplit("/", 1)[1]
+    main = [name for name, each in tasks.items() if not each.config.auxiliary]
+    if not any(labelled[name] for name in (main if task in ("total", "mean") else [task])):
+        raise ConfigurationError("monitor", "must be of a task with a label in split 'val'", repr(monitor))

@@ -1,0 +1,12 @@
+"""The subcommand `validate`."""
+
+from app.cli.command import Command, Session
+from app.reports.figures import print_figures
+
+
+def run(session: Session) -> None:
+    """Print the validation split's figures."""
+    print_figures("val", session.trainer.validate(**session.weights(), verbose=False)[0], session.trainer)
+
+
+COMMAND = Command("Print a checkpoint's figures of the validation split.", run, reads="best")

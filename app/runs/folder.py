@@ -1,0 +1,70 @@
+"""Folders of runs, `runs/<name>/version_<k>/`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from app.ranks.launch import told_by_first_rank
+from models.errors import ConfigurationError
+
+RUNS = Path("runs")
+CLAIMED = "POLYHEAD_RUN"  # how processes that Lightning starts learn of the folder
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to, if it is in one."""
+    if checkpoint.parent.name == "checkpoints" and checkpoint.parents[1].name.startswith("version_"):
+        return checkpoint.parents[1]
+    return None
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of runs that leads elsewhere.
+
+    Raises:
+        ValueError: It is absolute, or has a `..`.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConfigurationError("name", f"must stay within {RUNS}/", repr(name))
+
+
+def claim_folder(name: str) -> Path:
+    """The folder of a new run called `name`, which no other run gets.
+
+    The first rank creates it; the others are told of it, by the environment if Lightning started them, else over the
+    network. So it is called by every rank.
+    """
+    if CLAIMED not in os.environ:
+        os.environ[CLAIMED] = told_by_first_rank(lambda: str(_created(RUNS / name)))
+    return Path(os.environ[CLAIMED])
+
+
+def forget_claim() -> None:
+    """Let the next run of this process have another folder."""
+    os.environ.pop(CLAIMED, None)
+
+
+def release_folder(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it began, and those around it that are empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in folder.parents:
+        if parent == Path() or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def _created(runs: Path) -> Path:
+    """The next folder that is not there, created; where another process is faster, the one after it."""
+    runs.mkdir(parents=True, exist_ok=True)
+    versions = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
+    number = max((int(version) for version in versions if version.isdigit()), default=-1) + 1
+    while True:
+        folder = runs / f"version_{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
