@@ -133,7 +133,7 @@ def sampler(printed: Printed) -> None:
             start = time.perf_counter()
             optimizer.zero_grad()
             outputs = model(batch.inputs, batch.rows)
-            losses = [model.tasks[task].losses(outputs[task], y).mean() for task, y in batch.targets.items()]
+            losses = [model.network.tasks[task].losses(outputs[task], y).mean() for task, y in batch.targets.items()]
             torch.stack(losses).sum().backward()
             optimizer.step()
             times.append(time.perf_counter() - start)

@@ -60,8 +60,11 @@ def bare(widths: tuple[int, ...], batch: int, rows: int) -> list[float]:
 
     def loss(split, index):
         x, labels = split.__getitems__(index)
-        features = model.sharing.backbone(x)
-        return sum(model.tasks[name].losses(model.heads[name](features), y).mean() for name, y in labels.items())
+        features = model.network.sharing.backbone(x)
+        return sum(
+            model.network.tasks[name].losses(model.network.heads[name](features), y).mean()
+            for name, y in labels.items()
+        )
 
     seconds = []
     for _ in range(EPOCHS):

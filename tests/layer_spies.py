@@ -15,10 +15,12 @@ class RecordLayers(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not pl_module.step_ends():
             return
-        owner = {id(p): layer for layer, parameters in pl_module.layers.items() for p in parameters}
-        state = {layer: [p.detach().clone() for p in parameters] for layer, parameters in pl_module.layers.items()}
-        statistics = {layer: [] for layer in pl_module.layers}
-        for module in (*pl_module.sharing.modules(), *pl_module.heads.modules()):
+        owner = {id(p): layer for layer, parameters in pl_module.network.layers.items() for p in parameters}
+        state = {
+            layer: [p.detach().clone() for p in parameters] for layer, parameters in pl_module.network.layers.items()
+        }
+        statistics = {layer: [] for layer in pl_module.network.layers}
+        for module in (*pl_module.network.sharing.modules(), *pl_module.network.heads.modules()):
             own = [owner[id(p)] for p in module.parameters(recurse=False)]
             for buffer in module.buffers(recurse=False):
                 statistics[own[0]].append(buffer.clone())

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
+from app.training.module import MultiTaskModule
 from app.training.schedulers import total_epochs
 from models.errors import ConfigurationError
 
@@ -49,10 +50,15 @@ class WeightAverage(WeightAveraging):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the network, which is now as it is trained."""
-        self._average_model = AveragedModel(pl_module, use_buffers=True, **self._kwargs)
+        self._average_model = average = AveragedModel(pl_module, use_buffers=True, **self._kwargs)
         if self._loaded:
-            self._average_model.load_state_dict(self._loaded)
+            average.load_state_dict(self._loaded)
             self._loaded = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Leave it to the kind of average when weights count."""
 
     @property
     def begun(self) -> bool:
@@ -105,6 +111,14 @@ class EMA(WeightAverage):
             raise ConfigurationError("trainer.callbacks.EMA.decay", "must be in [0, 1)", decay)
         super().__init__(get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the network, and have it averaged after every step."""
+        assert isinstance(pl_module, MultiTaskModule)
+        super().on_train_start(trainer, pl_module)
+        average = self._average_model
+        assert average is not None
+        pl_module.after_step.add("average", lambda: average.update_parameters(pl_module))
+
 
 class SWA(WeightAverage):
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs, before their validations.
@@ -151,7 +165,8 @@ class SWA(WeightAverage):
         """Count the weights in, if the epoch ends."""
         ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         if ends and trainer.current_epoch >= self._start:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            assert self._average_model is not None
+            self._average_model.update_parameters(pl_module)
 
 
 def _copying_whole_numbers(average: Average) -> Average:

@@ -29,11 +29,11 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[str | list[str]]
     charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
         quantity, stage, task = tag.split("/")
-        if task in module.tasks:
+        if task in module.network.tasks:
             charts[quantity][f"{quantity}/{stage}"].append(tag)
-    tasks = len(module.tasks)
+    tasks = len(module.network.tasks)
     every = torch.zeros(tasks), torch.zeros(tasks), torch.zeros(tasks, tasks), torch.zeros(())
-    for tag in curves(list(module.tasks), "train", every):
+    for tag in curves(list(module.network.tasks), "train", every):
         quantity, stage, _ = tag.split("/")
         if quantity in module.balancing.shows:
             charts[quantity][f"{quantity}/{stage}"].append(tag)

@@ -27,7 +27,7 @@ class CosineMap(Callback):
         cosines = balance.compute()[2].cpu().numpy()
         for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, TensorBoardLogger):
-                picture = heat_map(cosines, list(pl_module.tasks))
+                picture = heat_map(cosines, list(pl_module.network.tasks))
                 logger.experiment.add_image("cosine/train", picture, trainer.global_step - 1, dataformats="HWC")
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from app.training.module import BALANCING, MultiTaskModule
+from app.training.module import MultiTaskModule
+from app.training.penalties import Term
 from models.errors import ConfigurationError
 
 
@@ -51,23 +51,18 @@ class L2SP(Callback):
             raise ConfigurationError(
                 "trainer.callbacks.L2SP", "must be there from a run's start", "none in the checkpoint"
             )
-        parameters = {name: p for name, p in pl_module.named_parameters() if not name.startswith(BALANCING)}
+        parameters = dict(pl_module.network.named_parameters())
         start = {name: parameters[name].detach() for name in pl_module.start.given}
         start = start if self._start is None else self._start
         self._start = {name: weight.to(pl_module.device, copy=True) for name, weight in start.items()}
         self._pulled = [(parameters[name], weight) for name, weight in self._start.items()]
         self._new = [p for name, p in parameters.items() if name not in self._start]
+        pl_module.penalties.add("l2_sp", self)
 
-    @torch.no_grad()
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Add the gradients of both terms to those of the losses, which are summed over ranks and micro-batches."""
-        scale = _loss_scale(trainer, optimizer)
-        for parameter, start in self._pulled:
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter - start, alpha=scale * self.alpha)
-        for parameter in self._new if self.beta else []:
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter, alpha=scale * self.beta)
+    def terms(self) -> Iterator[Term]:
+        """The gradients of both terms."""
+        yield from ((parameter, parameter - start, self.alpha) for parameter, start in self._pulled)
+        yield from ((parameter, parameter, self.beta) for parameter in (self._new if self.beta else []))
 
     def state_dict(self) -> dict[str, Any]:
         """The starting point."""
@@ -76,9 +71,3 @@ class L2SP(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the starting point of the run that is gone on with."""
         self._start = state_dict["start"]
-
-
-def _loss_scale(trainer: Trainer, optimizer: Optimizer) -> float:
-    """What gradients are multiplied by: under fp16, a fused optimizer divides them by the scale only in its step."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return float(scaler.get_scale()) if scaler and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0

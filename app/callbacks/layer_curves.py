@@ -36,7 +36,7 @@ class LayerCurves(Callback):
                     logger.experiment.add_text("phase", str(tuning), step)
         every: Any = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         if every and (step + 1) % every == 0:
-            self._before = {layer: [p.detach().clone() for p in ps] for layer, ps in pl_module.layers.items()}
+            self._before = {layer: [p.detach().clone() for p in ps] for layer, ps in pl_module.network.layers.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The phase that was last marked."""
@@ -59,7 +59,7 @@ class LayerCurves(Callback):
         values = {"phase/step": float(tuning.progress.number + 1)}
         values |= {f"trainable/step/{layer}": float(number) for layer, number in tuning.trained.items()}
         for layer, before in self._before.items():
-            changes = [now - was for now, was in zip(pl_module.layers[layer], before, strict=True)]
+            changes = [now - was for now, was in zip(pl_module.network.layers[layer], before, strict=True)]
             values[f"update_norm/step/{layer}"] = torch.nn.utils.get_total_norm(changes).item()
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -20,7 +20,7 @@ class TaskProgressBar(TQDMProgressBar):
         """Task → loss. Waits for the device, which is why the bar is drawn every tenth step only."""
         assert isinstance(pl_module, MultiTaskModule)
         losses = pl_module.stages["train"].losses
-        means = dict(zip(pl_module.tasks, (losses.total / losses.rows).tolist(), strict=True))
+        means = dict(zip(pl_module.network.tasks, (losses.total / losses.rows).tolist(), strict=True))
         if "loss/val/total" in trainer.callback_metrics:
             means["val"] = trainer.callback_metrics["loss/val/total"].item()
         return {name: f"{mean:.3f}" for name, mean in means.items()}

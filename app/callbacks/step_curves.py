@@ -29,12 +29,10 @@ class StepCurves(Callback):
         every: Any = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         if not every or not pl_module.step_ends() or trainer.global_step % every:
             return
-        losses = pl_module.step_losses.tolist()
-        values: dict[str, float] = {
-            f"loss/step/{n}": loss for n, loss in zip(pl_module.tasks, losses, strict=True) if batch.counts[n]
-        }
+        values = {f"loss/step/{name}": loss for name, loss in pl_module.step.by_task().items()}
         if pl_module.balancing.shows:
-            shown = curves(list(pl_module.tasks), "step", of_step(pl_module.balancing.balance, len(pl_module.tasks)))
+            names = list(pl_module.network.tasks)
+            shown = curves(names, "step", of_step(pl_module.balancing.balance, len(names)))
             values |= {name: value.item() for name, value in shown.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -51,11 +51,11 @@ class Thawing(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         if stage != "fit":
             return
-        phases = self._phases(trainer, list(pl_module.layers))
-        networks = [*pl_module.sharing.children(), *pl_module.heads.values()]
-        progress = Progress(phases, self.higher_is_better)
-        self.tuning = FineTuning(pl_module.layers, networks, pl_module.layer_factors, progress)
-        pl_module.fine_tuning = self.tuning
+        phases = self._phases(trainer, list(pl_module.network.layers))
+        network, progress = pl_module.network, Progress(phases, self.higher_is_better)
+        modules = [*network.sharing.children(), *network.heads.values()]
+        self.tuning = FineTuning(network.layers, modules, pl_module.layer_factors, progress)
+        pl_module.run_schedule(self.tuning)
 
     def _phases(self, trainer: Trainer, layers: list[str]) -> list[Phase]:
         """The phases, for a run of this length."""

@@ -6,12 +6,11 @@ import torch
 
 from app.tasks import HeadFactory, Task
 from datamodules.targets import Dense
+from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.heads import DenseHead, Head
 from models.sharing import Sharing
-
-Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
 
 
 def build_heads(
@@ -53,7 +52,7 @@ def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> N
             "model.head", "a dense head needs images (channels, height, width) as inputs", input_shape
         )
     sharing.eval()
-    features = sharing(torch.zeros(1, *input_shape), dict.fromkeys(heads, torch.zeros(1, dtype=torch.int64)))
+    features = sharing(sharing.blank(input_shape, 1), dict.fromkeys(heads, torch.zeros(1, dtype=torch.int64)))
     for name, head in heads.items():
         head.size = (input_shape[1], input_shape[2])
         try:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from torch.optim import Optimizer
 
-from app.balancing import Update, check_accumulation
+from app.balancing import GradientConfig, Update, check_accumulation
 from app.measuring.stage import StageMetrics
 from models.errors import ConfigurationError
+from models.sharing import Sharing
 
 
 def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing: Update) -> None:
@@ -27,8 +29,43 @@ def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing:
             raise ConfigurationError("trainer.strategy", "several processes need 'ddp'", type(strategy).__name__)
         for metrics in stages:
             metrics.check_gatherable()
+        if strategy._layer_sync is not None:
+            raise ConfigurationError(
+                "trainer.sync_batchnorm",
+                "must be false: a process without rows would keep the others waiting, and running statistics are "
+                "averaged over the processes anyway",
+                "true",
+            )
     if precision in ("16-true", "bf16-true"):
         mixed = precision.replace("true", "mixed")
         raise ConfigurationError(
             "trainer.precision", f"sums of losses and metrics need 32 bits; set {mixed!r}", repr(precision)
+        )
+
+
+def check_level(gradients: GradientConfig, sharing: Sharing) -> None:
+    """Refuse to compare the tasks at shared features where there are none.
+
+    Raises:
+        ValueError: The sharing scheme passes on no features.
+    """
+    if gradients.level == "features" and not sharing.passes_on_features:
+        raise ConfigurationError(
+            "model.gradients.level",
+            f"must be 'parameters' with {type(sharing).__name__}, whose shared part does not end in features",
+            repr(gradients.level),
+        )
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Refuse what does not step as those of torch.optim do.
+
+    Raises:
+        ValueError: It is no optimizer, or has modes for training and evaluation, which nobody would switch.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigurationError("model.optimizer", "must make a torch.optim.Optimizer", type(optimizer).__name__)
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise ConfigurationError(
+            "model.optimizer", "must have one mode for training and evaluation", type(optimizer).__name__
         )

@@ -1,7 +1,6 @@
 """From a trained network to new tasks: layers, their rates, and the schedule that freezes and thaws them."""
 
 from app.transfer.fine_tuning import FineTuning
-from app.transfer.layers import layers_of
 from app.transfer.parameter_groups import LayerConfig, layer_factors, parameter_groups, scaled_rates
 from app.transfer.phases import Phase, check_phases
 from app.transfer.presets import Preset, Schedule, phases_of
@@ -18,7 +17,6 @@ __all__ = [
     "StartingPoint",
     "check_phases",
     "layer_factors",
-    "layers_of",
     "parameter_groups",
     "phases_of",
     "scaled_rates",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from app.network.layers import Layers
 from app.transfer.freezing import set_modes, set_trainable
-from app.transfer.layers import Layers
 from app.transfer.progress import Progress
 
 

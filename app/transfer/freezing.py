@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from app.transfer.layers import Layers
+from app.network.layers import Layers
 from app.transfer.phases import BatchNormMode
 
 

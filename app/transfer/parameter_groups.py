@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from app.transfer.layers import head_layer, is_head
+from app.network.layers import head_layer, is_head
 from models.errors import ConfigurationError
 
 

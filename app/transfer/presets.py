@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from app.transfer.layers import HEAD, is_head
+from app.network.layers import HEAD, is_head
 from app.transfer.phases import BatchNormMode, Phase
 from models.errors import ConfigurationError
 

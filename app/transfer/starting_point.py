@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from app.network.layers import HEAD, head_layer, is_head
 from app.runs import read_checkpoint
-from app.transfer.layers import HEAD, head_layer, is_head
 from models.errors import ConfigurationError
 
 TRUNK, TASKS = "sharing.", "tasks."  # how the names of what is below the heads, and of what else tasks have, begin
+NETWORK = "network."  # and of all of it in a checkpoint
 OURS = (TRUNK, HEAD, TASKS)
 State = dict[str, Tensor]
 
@@ -87,7 +88,7 @@ class StartingPoint:
     def _take(self, path: str, wanted: State, layers: dict[str, str]) -> tuple[State, list[str]]:
         """Copy what fits; what that was, and a line a layer."""
         content = read_checkpoint(Path(path), "model.init_from")["state_dict"]
-        found = _ours(content)
+        found = _ours(_of_network(content))
         _check_trunk(found, wanted, path)
         heads = set() if self.reset_head else _same_heads(found, wanted, layers)
         fits = [name for name in wanted if (name in found and name.startswith(TRUNK)) or layers[name] in heads]
@@ -98,6 +99,11 @@ class StartingPoint:
         new = {name: x for name, x in wanted.items() if name not in taken}
         report = [("taken", taken, layers), ("left in the file", left, _guessed(left) | layers), ("new", new, layers)]
         return taken, [line for what, tensors, of in report for line in _lines(what, tensors, of)]
+
+
+def _of_network(state: Mapping[str, Tensor]) -> State:
+    """What a checkpoint has of the network, by the names that it has there."""
+    return {name.removeprefix(NETWORK): x for name, x in state.items() if name.startswith(NETWORK)}
 
 
 def _ours(state: Mapping[str, Tensor]) -> State:

@@ -1,8 +1,13 @@
 """What every backbone answers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
+
+Shape = tuple[int, ...] | dict[str, tuple[int, ...]]  # of one row, or by modality
+Inputs = Tensor | dict[str, Tensor]
 
 
 class Backbone(nn.Module, ABC):
@@ -17,9 +22,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         channels: the C of every stage's feature.
+        input_dtype: the type of the numbers that it reads, int64 where these are indices; None for real ones.
     """
 
     channels: list[int]
+    input_dtype: torch.dtype | None = None
 
     @property
     @abstractmethod
@@ -48,3 +55,17 @@ class Backbone(nn.Module, ABC):
         names = {id(parameter): name for name, parameter in self.named_parameters()}
         groups = {f"stage{i}": [names[id(p)] for p in stage.parameters()] for i, stage in enumerate(self.stages)}
         return {name: parameters for name, parameters in groups.items() if parameters}
+
+    def compared_weights(self) -> list[nn.Parameter]:
+        """The trained weights of the last layer: here the last matrix among the parameters."""
+        return last_trained_matrix(self.parameters())
+
+    def blank(self, input_shape: Shape, rows: int) -> Inputs:
+        """A batch of `rows` rows of zeros, as the network reads them."""
+        assert not isinstance(input_shape, dict)
+        return torch.zeros(rows, *input_shape, dtype=self.input_dtype)
+
+
+def last_trained_matrix(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """The last of the parameters that is trained and has more than one dimension, if there is one."""
+    return [parameter for parameter in parameters if parameter.requires_grad and parameter.ndim > 1][-1:]

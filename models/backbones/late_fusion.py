@@ -7,7 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone
+from models.backbones.base import Backbone, Inputs, Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 
@@ -57,6 +57,16 @@ class LateFusion(Backbone):
                 prefixed = [f"joined.backbones.{modality}.{parameter}" for parameter in parameters]
                 depths[above][f"{modality}.{name}"] = prefixed
         return {"+".join(own): list(chain(*own.values())) for _, own in sorted(depths.items(), reverse=True)}
+
+    def compared_weights(self) -> list[nn.Parameter]:
+        """Those of every modality."""
+        return [weight for backbone in self.joined.backbones.values() for weight in backbone.compared_weights()]
+
+    def blank(self, input_shape: Shape, rows: int) -> Inputs:
+        """Zeros of every modality."""
+        assert isinstance(input_shape, dict)
+        by_modality = self.joined.backbones.items()
+        return {modality: torch.zeros(rows, *input_shape[modality], dtype=b.input_dtype) for modality, b in by_modality}
 
 
 class Joined(nn.Module):

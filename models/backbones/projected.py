@@ -33,6 +33,7 @@ class Projected(Backbone):
         linear = nn.Linear(self.backbone.channels[-1], features)
         self.projection = nn.Sequential(linear, nn.BatchNorm1d(features), nn.ReLU(), nn.Dropout(dropout))
         self.channels = [*self.backbone.channels, features]
+        self.input_dtype = self.backbone.input_dtype
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -1,13 +1,11 @@
 """What every sharing scheme answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone
-
-Inputs = Tensor | dict[str, Tensor]
+from models.backbones.base import Backbone, Inputs, Shape, last_trained_matrix
 
 
 class Sharing(nn.Module, ABC):
@@ -16,20 +14,19 @@ class Sharing(nn.Module, ABC):
     The first two arguments of a subclass are `backbone`, which builds a fresh backbone at each call, and `tasks`, the
     names of the tasks. Both are supplied by the application, all other arguments by the config.
 
+    A scheme whose shared part ends in features defines `shared_features` and `task_features`, and declares
+    `passes_on_features`; any other defines `forward`.
+
     Attributes:
         channels: task → channels of its features, one a stage.
-        shared_features: passes on, as a list, all features by which the shared parameters reach the tasks.
+        passes_on_features: whether the shared parameters reach the tasks through `shared_features` alone, so that
+            gradient methods may look at these in place of the parameters.
     """
 
     channels: dict[str, list[int]]
+    passes_on_features: bool = False
 
-    def __init__(self) -> None:
-        """Create the place that features pass."""
-        super().__init__()
-        self.shared_features = nn.Identity()
-
-    @abstractmethod
-    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage.
 
         Args:
@@ -39,6 +36,22 @@ class Sharing(nn.Module, ABC):
         Returns:
             Task of `rows` → features [B_t, ...].
         """
+        return self.task_features(self.shared_features(inputs, rows), rows)
+
+    def shared_features(self, inputs: Inputs, rows: dict[str, Tensor]) -> list[Tensor]:
+        """All features by which the shared parameters reach the tasks; see `forward` for the arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must define shared_features, or forward")
+
+    def task_features(self, shared: list[Tensor], rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
+        """What `forward` returns, from `shared_features` or from copies of them."""
+        raise NotImplementedError(f"{type(self).__name__} must define task_features, or forward")
+
+    def compared_weights(self) -> list[nn.Parameter]:
+        """The trained weights by whose gradients GradNorm compares the tasks: the last shared layer's.
+
+        Here the last weight matrix among the shared parameters.
+        """
+        return last_trained_matrix(self.shared_parameters())
 
     def rows_in_trunk(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """Task → the rows of the shared activations that are its own, [B_t]; here they are laid out as the batch is."""
@@ -62,6 +75,11 @@ class Sharing(nn.Module, ABC):
         inside = {name for names in groups.values() for name in names}
         outside = [name for name, _ in self.named_parameters() if name not in inside]
         return groups | ({"sharing": outside} if outside else {})
+
+    def blank(self, input_shape: Shape, rows: int) -> Inputs:
+        """A batch of `rows` rows of zeros, as the backbones read them."""
+        _, backbone = next(_backbones(self, ""))
+        return backbone.blank(input_shape, rows)
 
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones import Backbone
-from models.sharing.base import Inputs, Sharing, take
+from models.backbones.base import Inputs
+from models.sharing.base import Sharing, take
 from models.sharing.statistics import StatisticsByTask
 
 
@@ -16,6 +17,8 @@ class HardSharing(Sharing):
 
     Caruana, "Multitask Learning: A Knowledge-Based Source of Inductive Bias" (1993).
     """
+
+    passes_on_features = True
 
     def __init__(
         self, backbone: Callable[[], Backbone], tasks: list[str], statistics: Literal["batch", "task"] = "batch"
@@ -35,16 +38,26 @@ class HardSharing(Sharing):
         self.tasks, self.statistics = tasks, statistics
         self.channels = dict.fromkeys(tasks, self.backbone.channels)
 
-    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
-        """Features of each task's rows, one a stage; see `Sharing.forward`."""
+    def shared_features(self, inputs: Inputs, rows: dict[str, Tensor]) -> list[Tensor]:
+        """The backbone's features, one a stage, of the batch's rows or of those of `rows_in_trunk`."""
+        features: list[Tensor]
         if self.statistics == "batch" or not self.training:
-            features = self.shared_features(self.backbone(inputs))
-            return {task: RowsOf(features, chosen) for task, chosen in rows.items()}
+            features = self.backbone(inputs)
+            return features
         own = self.rows_in_trunk(rows)
         gathered = gather(inputs, torch.cat([rows[task] for task in own]))
         with StatisticsByTask([len(chosen) for chosen in own.values()]):
-            features = self.shared_features(self.backbone(gathered))
-        return {task: RowsOf(features, own[task]) for task in rows}
+            features = self.backbone(gathered)
+        return features
+
+    def task_features(self, shared: list[Tensor], rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
+        """Features of each task's rows, one a stage."""
+        own = self.rows_in_trunk(rows)
+        return {task: RowsOf(shared, own[task]) for task in rows}
+
+    def compared_weights(self) -> list[nn.Parameter]:
+        """Those of the backbone's last layer."""
+        return self.backbone.compared_weights()
 
     def rows_in_trunk(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """Task → the rows of the backbone's activations that are its own, [B_t].

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from models.backbones import Backbone
+from models.backbones.base import Inputs
 from models.by_name import ModulesByName
-from models.sharing.base import Inputs, Sharing, take
+from models.sharing.base import Sharing, take
 
 
 class IndependentNetworks(Sharing):

@@ -78,7 +78,9 @@ def test_protocol_of_multi_mnist_comes_again_from_its_seed(train_here: Callable,
                    "cpu", "--trainer.enable_progress_bar", "false")  # fmt: skip
         folder = tmp_path / f"runs/multi_fashion_kurin/version_{version}"
         whole = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        states.append({name: value for name, value in whole.items() if name.startswith(("sharing.", "heads."))})
+        states.append(
+            {name: value for name, value in whole.items() if name.startswith(("network.sharing.", "network.heads."))}
+        )
         results.append(json.loads((folder / "results.json").read_text()))
     assert len(states[0]) == 14
     assert all(torch.equal(states[0][name], value) for name, value in states[1].items())

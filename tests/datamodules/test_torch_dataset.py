@@ -267,7 +267,7 @@ model:
     quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.fast_dev_run", "1"]
     cli = train_here("fit", "--config", "mine.yaml", *quiet)
     assert cli.datamodule.input_shape == {"image": (3, 8, 8), "age": (2,)}
-    assert cli.model.sharing.networks["kind"].channels == [54]
+    assert cli.model.network.sharing.networks["kind"].channels == [54]
 
 
 def test_torchvision_dataset_with_a_transform() -> None:

@@ -99,10 +99,10 @@ def test_an_absent_task_keeps_its_head_and_its_state(method: str) -> None:
 
         def of_rare(self, module):
             state = {name: x for name, x in module.state_dict().items() if name.startswith("balancing.")}
-            tasks = len(module.tasks)
+            tasks = len(module.network.tasks)
             entries = [x[1].clone() for x in state.values() if x.ndim and len(x) == tasks]
             learned = [x.clone() for name, x in state.items() if name.endswith(".1")]
-            return [*(p.clone() for p in module.heads["rare"].parameters()), *entries, *learned]
+            return [*(p.clone() for p in module.network.heads["rare"].parameters()), *entries, *learned]
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             self.before = self.of_rare(pl_module)

@@ -21,4 +21,4 @@ def test_gradnorm_needs_a_layer_that_all_tasks_reach(train_here: Callable) -> No
 def test_gradient_methods_take_zeros_for_what_a_task_does_not_reach(train_here: Callable) -> None:
     train_here(*LOWER, "UPGrad")
     weights = torch.load(Path("runs/small/version_0/checkpoints/last.ckpt"), weights_only=True)["state_dict"]
-    assert all(value.isfinite().all() for name, value in weights.items() if name.startswith("sharing."))
+    assert all(value.isfinite().all() for name, value in weights.items() if name.startswith("network.sharing."))

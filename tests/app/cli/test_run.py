@@ -174,7 +174,7 @@ def test_configuration_wins_when_a_run_goes_on(train_here: Callable, tmp_path: P
     assert {group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups} == {0.7, 0.0}  # biases: none
     rates = [rate for step, rate in scalars(tmp_path / "runs/small/version_0")["lr/step/backbone.stage0"] if step > 8]
     assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 20 / 21)) / 2 if not scheduler else 0.5)
-    assert cli.model.tasks["left"].loss.weight.tolist() == [2.0] * 10
+    assert cli.model.network.tasks["left"].loss.weight.tolist() == [2.0] * 10
     assert yaml.safe_load((tmp_path / "runs/small/version_0/config.yaml").read_text())["ckpt_path"] is None
 
 
@@ -244,7 +244,7 @@ def test_several_configs_merge_their_tasks(train_here: Callable, tmp_path: Path)
     (tmp_path / "one.yaml").write_text("model: {tasks: {left: {weight: 2.0}, right: {weight: 3.0}}}")
     (tmp_path / "two.yaml").write_text("model: {tasks: {left: {auxiliary: true}}}\ntrainer: {fast_dev_run: 1}")
     cli = train_here("fit", "--config", str(SMALL), "--config", "one.yaml", "--config", "two.yaml")
-    found = {name: (task.config.weight, task.config.auxiliary) for name, task in cli.model.tasks.items()}
+    found = {name: (task.config.weight, task.config.auxiliary) for name, task in cli.model.network.tasks.items()}
     assert found == {"left": (2.0, True), "right": (3.0, False), "sum": (1.0, False), "parity": (1.0, False)}
 
 

@@ -63,9 +63,9 @@ def build(source: Source, batch_size: int) -> tuple[MultiTaskModule, list[MultiT
 def masked_losses(module: MultiTaskModule, split: TensorSplit, rows: Tensor) -> dict[str, Tensor]:
     """Every task's mean loss over the labelled ones of `rows`, by multiplying with a mask, as by hand."""
     inputs, labels = split.__getitems__(rows)
-    features = module.sharing.backbone(inputs)
-    out = {task: module.heads[task](features) for task in TASKS}
-    size = module.tasks["size"].target
+    features = module.network.sharing.backbone(inputs)
+    out = {task: module.network.heads[task](features) for task in TASKS}
+    size = module.network.tasks["size"].target
     each = {
         "kind": functional.cross_entropy(out["kind"], labels["kind"], reduction="none"),
         "alive": functional.binary_cross_entropy_with_logits(out["alive"][:, 0], labels["alive"], reduction="none"),
@@ -100,9 +100,9 @@ def test_metrics_and_mean_losses_count_labelled_rows_only() -> None:
         for task, loss in masked_losses(module, split, everything).items():
             assert values[f"loss/train/{task}"].item() == pytest.approx(loss.item(), rel=1e-12)
         inputs, labels = split.__getitems__(everything)
-        features = module.sharing.backbone(inputs)
-        right = module.heads["kind"](features).argmax(dim=1) == labels["kind"]
-        error = module.tasks["size"].predictions(module.heads["size"](features)) - labels["size"]
+        features = module.network.sharing.backbone(inputs)
+        right = module.network.heads["kind"](features).argmax(dim=1) == labels["kind"]
+        error = module.network.tasks["size"].predictions(module.network.heads["size"](features)) - labels["size"]
     kind, size = split.labelled["kind"], split.labelled["size"]
     assert values["accuracy/train/kind"].item() == pytest.approx((right & kind).sum().item() / kind.sum().item())
     assert values["mae/train/size"].item() == pytest.approx(error[size].abs().mean().item(), rel=1e-6)
@@ -113,12 +113,12 @@ def test_a_batch_without_a_label_of_a_task_changes_nothing_of_it() -> None:
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, weight_decay=0.5)
     without = [batch for batch in batches if "alive" not in batch.rows]
     assert len(without) > 5
-    before = [parameter.clone() for parameter in module.heads["alive"].parameters()]
+    before = [parameter.clone() for parameter in module.network.heads["alive"].parameters()]
     for batch in without:
         optimizer.zero_grad()
         module.training_step(batch, 0).backward()
         optimizer.step()
-    for now, then in zip(module.heads["alive"].parameters(), before, strict=True):
+    for now, then in zip(module.network.heads["alive"].parameters(), before, strict=True):
         assert now.grad is None
         assert torch.equal(now, then)
     values = module.stages["train"].compute()

@@ -30,7 +30,9 @@ def flat(state: dict[str, Tensor], like: list[str]) -> Tensor:
 
 def learned(state: dict[str, Tensor]) -> list[str]:
     """Names of the parameters and the running statistics, in the order of `spies.RecordSteps`."""
-    ours = [name for name in state if name.startswith(("sharing.", "heads.")) and "num_batches" not in name]
+    ours = [
+        name for name in state if name.startswith(("network.sharing.", "network.heads.")) and "num_batches" not in name
+    ]
     return [name for name in ours if "running" not in name] + [name for name in ours if "running" in name]
 
 
@@ -103,7 +105,7 @@ def test_average_of_what_is_frozen_is_what_is_frozen(train_here: Callable) -> No
     start = ["--model.init_from", "runs/first/version_0/checkpoints/last.ckpt"]
     train_here(*fit("probe", *RESNET, *EMA, *start, "--schedule", "linear_probe"))
     first, probe = saved("first")["state_dict"], saved("probe")["state_dict"]
-    trunk = [name for name in first if name.startswith("sharing.")]
+    trunk = [name for name in first if name.startswith("network.sharing.")]
     assert all(torch.equal(first[name], probe[name]) for name in trunk)
     assert not same(first, probe)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from app.network.layers import layers_of
 from app.transfer.freezing import set_modes, set_trainable
-from app.transfer.layers import layers_of
 from models.backbones import TimmBackbone
 from models.sharing import HardSharing
 

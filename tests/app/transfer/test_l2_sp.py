@@ -20,9 +20,9 @@ class ByHand(Callback):
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         named = dict(pl_module.named_parameters())
-        old = [p for name, p in named.items() if name.startswith("sharing.")]
-        new = [p for name, p in named.items() if not name.startswith("sharing.")]
-        starts = [w for name, w in self.start.items() if name.startswith("sharing.")]
+        old = [p for name, p in named.items() if name.startswith("network.sharing.")]
+        new = [p for name, p in named.items() if not name.startswith("network.sharing.")]
+        starts = [w for name, w in self.start.items() if name.startswith("network.sharing.")]
         loss = 0.3 / 2 * sum((p - w).square().sum() for p, w in zip(old, starts))
         loss = loss + 0.2 / 2 * sum(p.square().sum() for p in new)
         for p, gradient in zip([*old, *new], torch.autograd.grad(loss, [*old, *new])):
@@ -37,7 +37,7 @@ L2SP = ["--trainer.callbacks+=L2SP", "--trainer.callbacks.alpha", "0.3", "--trai
 
 def weights(name: str) -> dict[str, Tensor]:
     state = torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    return {key: x for key, x in state.items() if key.startswith(("sharing.", "heads."))}
+    return {key: x for key, x in state.items() if key.startswith(("network.sharing.", "network.heads."))}
 
 
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
@@ -86,7 +86,7 @@ def test_what_is_frozen_is_not_pulled(train_here: Callable) -> None:
         train_here(*FIT, "--name", name, "--trainer.max_epochs", epochs, *start, "--schedule", ending, *L2SP,
                    "--model.lr_scheduler", "null")  # fmt: skip
     one, two = weights("one"), weights("two")
-    assert all(torch.equal(x, two[name]) for name, x in one.items() if name.startswith("heads."))
+    assert all(torch.equal(x, two[name]) for name, x in one.items() if name.startswith("network.heads."))
     assert not all(torch.equal(x, two[name]) for name, x in one.items())
 
 

@@ -31,7 +31,7 @@ def spread(network: nn.Module) -> None:
 
 
 def start(network: MultiTaskModule, seed: int = 3) -> list[str]:
-    return network.start.apply(network, list(network.tasks), seed)
+    return network.start.apply(network.network, list(network.network.tasks), seed)
 
 
 def values(network: nn.Module) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def values(network: nn.Module) -> dict[str, Tensor]:
 def file(tmp_path: Path) -> str:
     trained = build(0, balancer=UncertaintyWeighting())
     spread(trained)
-    torch.save({"state_dict": trained.state_dict()}, tmp_path / "trained.ckpt")
+    torch.save({"state_dict": trained.state_dict(), "format": 1}, tmp_path / "trained.ckpt")
     return str(tmp_path / "trained.ckpt")
 
 
@@ -51,14 +51,16 @@ def test_what_fits_is_taken_and_all_is_told(file: str) -> None:
     network = build(1, targets=targets, balancer=UncertaintyWeighting(), init_from=file)
     before, trained = values(network), torch.load(file)["state_dict"]
     lines = start(network)
-    taken = [name for name in before if name.startswith(("sharing.", "heads.sum.", "tasks.sum."))]
+    taken = [
+        name for name in before if name.startswith(("network.sharing.", "network.heads.sum.", "network.tasks.sum."))
+    ]
     assert any("running_var" in name for name in taken)
     assert any("tasks.sum.mean" in name for name in taken)  # the head speaks in these units
     for name, x in network.state_dict().items():
         expected = trained[name] if name in taken else before[name]
         assert torch.equal(x.nan_to_num(), expected.nan_to_num()), name
     parameters = {name for name, _ in network.named_parameters()}
-    assert set(network.start.given) == parameters & set(taken)
+    assert {f"network.{name}" for name in network.start.given} == parameters & set(taken)
     assert lines[0] == f"model.init_from: {file}"
     assert "  taken: heads.sum, 4 tensors of 515 numbers" in lines
     assert "  left in the file: heads.left, 2 tensors of 5,130 numbers" in lines
@@ -76,7 +78,7 @@ def test_new_heads_on_the_old_trunk(file: str) -> None:
     start(network)
     for name, x in network.state_dict().items():
         if not name.startswith("balancing"):
-            assert torch.equal(x, trained[name] if name.startswith("sharing.") else before[name]), name
+            assert torch.equal(x, trained[name] if name.startswith("network.sharing.") else before[name]), name
     assert all(name.startswith("sharing.") for name in network.start.given)
 
 
@@ -93,20 +95,20 @@ def test_last_layers_are_those_of_a_network_without_pretraining(of: str, pretrai
     """Parameters and running statistics; the same whatever has been drawn before, and what is drawn after it too."""
     options = {"backbone": pretrained} if of == "weights of timm" else {"init_from": file}
     network, other = build(1, reset_layers=2, **options), build(2, reset_layers=2, **options)
-    before = values(network.sharing) if of == "weights of timm" else {
-        name.removeprefix("sharing."): x for name, x in torch.load(file)["state_dict"].items()
+    before = values(network.network.sharing) if of == "weights of timm" else {
+        name.removeprefix("network.sharing."): x for name, x in torch.load(file)["state_dict"].items()
     }  # fmt: skip
     random = torch.get_rng_state()
     start(network), start(other)
     assert torch.equal(torch.get_rng_state(), random)
     torch.manual_seed(3)
     fresh = {f"backbone.{name}": x for name, x in resnet(SHAPE).state_dict().items()}
-    groups = list(network.sharing.layer_groups())
+    groups = list(network.network.sharing.layer_groups())
     last = ("backbone.net.layer3.", "backbone.net.layer4.")
     assert [group.split(".")[1] for group in groups[-2:]] == ["layer3", "layer4"]
-    for name, x in network.sharing.state_dict().items():
+    for name, x in network.network.sharing.state_dict().items():
         assert torch.equal(x, (fresh if name.startswith(last) else before)[name]), name
-        assert torch.equal(x, other.sharing.state_dict()[name]), name
+        assert torch.equal(x, other.network.sharing.state_dict()[name]), name
     assert not any(name.startswith(tuple(f"sharing.{each}" for each in last)) for name in network.start.given)
 
 

@@ -40,7 +40,7 @@ def test_next_phase_starts_from_the_best_of_the_last(train_here: Callable) -> No
     losses = dict(scalars(Path("runs/small/version_0"))["loss/val/total"])
     best = min((step for step in losses if step < begun), key=losses.__getitem__)
     assert best < begun - 3  # two validations before the phase ended
-    parameters = cli.model.layers["backbone.stage0"]
+    parameters = cli.model.network.layers["backbone.stage0"]
     for parameter, then, at_the_end_of_the_phase in zip(
         parameters, kept[best]["parameters"]["backbone.stage0"], kept[begun - 1]["parameters"]["backbone.stage0"],
         strict=True,

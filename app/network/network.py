@@ -1,0 +1,107 @@
+"""The network as a plain module: what is shared, the tasks' heads, and whose parameters are whose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from app.network.checks import check_sharing
+from app.network.heads import build_heads
+from app.network.layers import layers_of
+from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
+from datamodules.batch import Inputs, MultiTaskBatch
+from datamodules.targets import Target
+from models.backbones import Backbone
+from models.backbones.base import Shape
+from models.by_name import ModulesByName
+from models.errors import ConfigurationError
+from models.sharing import HardSharing, Sharing
+
+BackboneFactory = Callable[[Shape], Backbone]
+SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
+
+
+class Network(nn.Module):
+    """Shared features, and a head and a loss a task.
+
+    Args:
+        targets: Task → what its label is.
+        input_shape: Shape of one row's input, or by modality.
+        backbone: Builds the network that turns inputs into features.
+        sharing: Builds what the tasks share.
+        head: Turns a task's features into its prediction; None for the one of its kind of target.
+        tasks: Task → what is not to follow from its target.
+        coarse: A layer group for each stage of a backbone, instead of for each block.
+
+    Raises:
+        ValueError: A task is configured that there is no target for, a task's configuration does not fit it, or the
+            sharing scheme does not keep its contract.
+
+    Attributes:
+        layers: Layer → its parameters, from input to output, then `heads.<task>`.
+        groups: Layer → names of its parameters in `sharing`.
+        weights: Task → factor of its loss.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        input_shape: Shape,
+        backbone: BackboneFactory,
+        sharing: SharingFactory = HardSharing,
+        head: HeadFactory | None = None,
+        tasks: Mapping[str, TaskConfig] | None = None,
+        coarse: bool = False,
+    ) -> None:
+        super().__init__()
+        configured = tasks or {}
+        if unknown := set(configured) - set(targets):
+            raise ConfigurationError("model.tasks", f"must be among the data's tasks {list(targets)}", sorted(unknown))
+        self.tasks = ModulesByName[Task](
+            {name: task_of(name, target, configured.get(name, TaskConfig())) for name, target in targets.items()}
+        )
+        check_columns(self.tasks.values())
+        self.fresh_sharing = partial(sharing, partial(backbone, input_shape), list(targets))
+        self.sharing = self.fresh_sharing()
+        self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
+        self.shared_features = nn.Identity()  # what all tasks read, if the scheme passes on features
+        self.groups = self.sharing.layer_groups(coarse)
+        heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
+        self.layers = layers_of(self.sharing, self.groups, heads)
+        self.weights = {name: task.config.weight for name, task in self.tasks.items()}
+        check_sharing(self.sharing, self.heads, input_shape)
+
+    def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Task → outputs [B_t, outputs] of the rows [B_t] that are asked of it; one pass through what is shared."""
+        if self.sharing.passes_on_features:
+            shared = self.shared_features(self.sharing.shared_features(inputs, rows))
+            features = self.sharing.task_features(shared, rows)
+        else:
+            features = self.sharing(inputs, rows)
+        return {name: self.heads[name](features[name]) for name in rows}
+
+    def losses(self, batch: MultiTaskBatch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...]."""
+        return {name: self.tasks[name].losses(outputs[name], labels).sum() for name, labels in batch.targets.items()}
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The trained parameters that the losses of several tasks reach."""
+        return [parameter for parameter in self.sharing.shared_parameters() if parameter.requires_grad]
+
+    def task_parameters(self, name: str) -> list[nn.Parameter]:
+        """The trained parameters that a task's loss alone reaches: of the sharing scheme, its head and its loss."""
+        own = [
+            *self.sharing.task_parameters(name),
+            *self.heads[name].parameters(),
+            *self.tasks[name].parameters(),
+        ]
+        return [parameter for parameter in own if parameter.requires_grad]
+
+    def compile_backbones(self) -> None:
+        """Compile every backbone by `torch.compile`."""
+        torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
+        for module in [module for module in self.sharing.modules() if isinstance(module, Backbone)]:
+            module.compile()
