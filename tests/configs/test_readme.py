@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Train
 from PIL import Image
 
 README = (ROOT / "README.md").read_text()
@@ -78,3 +78,43 @@ def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFix
         assert set(line["habitat"].split("|")) <= {"", "field", "garden", "water", "wood"}
         assert float(line["weight (g)"])
     assert right > 60
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1", "--trainer.limit_test_batches", "1"]
+SHORTER = {
+    "search": ["--search.trials", "1", "--search.folds.k", "2", *SHORT[:4]],
+    "predict": ["--trainer.limit_predict_batches", "1"],
+}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of each `train.py` in the code blocks of a page that stands beside its `configs/`."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    lines = [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+    return [line[2:] for line in lines if line[:2] == ["python", "train.py"]]
+
+
+def test_pages_are_found_from_the_readme_and_have_an_end() -> None:
+    assert len(README.splitlines()) <= 250
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+        assert page.name == "README.md" or f"docs/{page.name}" in README
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_each_command_runs(page: Path, train: Train, train_here: Callable, tmp_path: Path) -> None:
+    """Of a page from its first to its last, with one batch in place of an epoch."""
+    write_birds(tmp_path, 60)
+    (tmp_path / "birds.yaml").write_text(block("yaml", "name: birds"))
+    (tmp_path / "more.yaml").write_text("model: {tasks: {left: {weight: 2.0}}}\n")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for command in commands(page):
+        if command[-1] == "--help":
+            with pytest.raises(SystemExit, match="0"):
+                train_here(*command)
+        else:
+            runs = train if "--trainer.devices" in command else train_here
+            runs(*command, "--trainer.accelerator", "cpu", *SHORTER.get(command[0], SHORT))
