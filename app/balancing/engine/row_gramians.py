@@ -80,8 +80,8 @@ class RowGramians:
         for layer, gradient in reached:
             if not is_cheaper_by_rows(layer, self.tasks):
                 self.by_weights += zip(layer.parameters, self._gradients(layer, gradient), strict=True)
-        for other, gradient in zip(self.others, gradients[count:], strict=True):
-            for parameter, part in other.gradients(gradient) if gradient is not None else []:
+        for other, found in zip(self.others, gradients[count:], strict=True):
+            for parameter, part in [] if found is None else other.gradients(found):
                 self.by_weights.append((parameter, self._sums(part, parameter)))
 
     def gramian(self) -> Tensor:
