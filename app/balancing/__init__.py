@@ -14,6 +14,7 @@ from app.balancing.methods.gradnorm import GradNorm
 from app.balancing.methods.gradvac import GradVac
 from app.balancing.methods.imtl_l import IMTLL
 from app.balancing.methods.log_losses import LogLosses
+from app.balancing.methods.mgda import MGDA
 from app.balancing.methods.nash_mtl import NashMTL
 from app.balancing.methods.rlw import RLW
 from app.balancing.methods.stch import STCH
@@ -26,6 +27,7 @@ __all__ = [
     "FAMO",
     "GLS",
     "IMTLL",
+    "MGDA",
     "RLW",
     "STCH",
     "UWSO",

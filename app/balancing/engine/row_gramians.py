@@ -38,8 +38,8 @@ class RowGramians:
         self.others: list[Other] = []
         self.outputs: list[Tensor] = []
         self.by_weights: list[tuple[nn.Parameter, Tensor]] = []  # a parameter, and its gradients [T', n]
-        self._signature = 0
-        self._apart = False
+        self._proven: dict[int, set[int]] = {}  # kind of graph → tasks that moved all that they reach, their rows alone
+        self._mixing: set[int] = set()  # kinds of graph
 
     def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
         """Whether these are its parameters and this its number of tasks."""
@@ -56,8 +56,8 @@ class RowGramians:
 
         Returns:
             Whether one pass is enough: the tasks' rows are disjoint, each parameter is read by a layer that is known,
-            and rows do not mix. The last is also tried by a backward pass of the first loss, until that has moved
-            every layer of this kind of graph.
+            and rows do not mix. The last is also tried, by a backward pass of each loss, until that has moved every
+            layer of this kind of graph that it reaches.
         """
         everyone = torch.cat(list(rows))
         if len(everyone) > batch or len(everyone) != len(torch.unique(everyone)):
@@ -68,20 +68,20 @@ class RowGramians:
             return False
         self.layers, self.others = found
         self.inputs = [*(layer.edge for layer in self.layers), *(other.edge for other in self.others)]
-        if graph.signature != self._signature:
-            self._apart, everywhere = self._rows_are_apart(losses[0])
-            self._signature = graph.signature if everywhere else 0
-        return self._apart
+        return self._rows_are_apart(losses, graph.signature)
 
     def take(self, gradients: Gradients) -> None:
-        """Keep the gradients of the sum of the losses, one for each of `inputs`."""
-        count, found = len(self.layers), [gradient for gradient in gradients if gradient is not None]
-        self.outputs = found[:count]
-        for layer, gradient in zip(self.layers, self.outputs, strict=True):
+        """Keep the gradients of the sum of the losses, one for each of `inputs`; None where no loss reaches it."""
+        count = len(self.layers)
+        reached = [
+            (x, gradient) for x, gradient in zip(self.layers, gradients[:count], strict=True) if gradient is not None
+        ]
+        self.layers, self.outputs = [layer for layer, _ in reached], [gradient for _, gradient in reached]
+        for layer, gradient in reached:
             if not is_cheaper_by_rows(layer, self.tasks):
                 self.by_weights += zip(layer.parameters, self._gradients(layer, gradient), strict=True)
-        for other, gradient in zip(self.others, found[count:], strict=True):
-            for parameter, part in other.gradients(gradient):
+        for other, found in zip(self.others, gradients[count:], strict=True):
+            for parameter, part in [] if found is None else other.gradients(found):
                 self.by_weights.append((parameter, self._sums(part, parameter)))
 
     def gramian(self) -> Tensor:
@@ -112,25 +112,31 @@ class RowGramians:
         """Let go of the step."""
         self.inputs, self.layers, self.others, self.outputs, self.by_weights = [], [], [], [], []
 
-    def _rows_are_apart(self, loss: Tensor) -> tuple[bool, bool]:
-        """Whether the loss of the first task moves its rows alone, and whether it moves every layer."""
-        gradients = gradients_of(loss, self.inputs, keep=True)
-        outside = torch.ones(self.batch, dtype=torch.bool, device=loss.device)
-        outside[self.rows[0]] = False
-        moved = []
-        for number, gradient in enumerate(gradients):
-            if gradient is None:
-                return False, True
-            if self._is_by_task(gradient):
-                others = gradient[1:]
-            elif len(gradient) == self.batch or (number < len(self.layers) and len(gradient) % self.batch == 0):
-                others = gradient.reshape(self.batch, -1)[outside]
-            else:
-                return False, True
-            if others.count_nonzero():
-                return False, True
-            moved.append(bool(gradient.count_nonzero()))
-        return any(moved), all(moved)
+    def _rows_are_apart(self, losses: Sequence[Tensor], signature: int) -> bool:
+        """Whether every task's loss moves the rows of its own alone."""
+        proven = self._proven.setdefault(signature, set())
+        missing = [task for task in range(self.tasks) if task not in proven]
+        if signature in self._mixing or not missing:
+            return signature not in self._mixing
+        for task in missing:
+            gradients = gradients_of(losses[task], self.inputs, keep=True)
+            moved = [gradient for gradient in gradients if gradient is not None]
+            if any(self._moves_others(task, number, x) for number, x in enumerate(gradients) if x is not None):
+                self._mixing.add(signature)
+                return False
+            if all(bool(gradient.count_nonzero()) for gradient in moved):
+                proven.add(task)
+        return True
+
+    def _moves_others(self, task: int, number: int, gradient: Tensor) -> bool:
+        """Whether a task's gradient of one of `inputs` is in others' rows, or not laid out in rows."""
+        if self._is_by_task(gradient):
+            rows, own = gradient.flatten(1), torch.tensor([task], device=gradient.device)
+        elif len(gradient) == self.batch or (number < len(self.layers) and len(gradient) % self.batch == 0):
+            rows, own = gradient.reshape(self.batch, -1), self.rows[task]
+        else:
+            return True
+        return bool(rows.index_fill(0, own, 0).count_nonzero())
 
     def _is_by_task(self, gradient: Tensor) -> bool:
         """Whether a gradient [T', ...] is of a parameter that was laid out a row a task, as by `HardSharing`."""

@@ -16,8 +16,10 @@ class CAGrad(Weighting):
     """The update within c ‖g₀‖ of the mean gradient g₀ that does most for the task it does least for.
 
     Liu et al., "Conflict-Averse Gradient Descent for Multi-task Learning" (2021), algorithm 1: 1/T + c ‖g₀‖/‖g_w‖ w,
-    g_w = Jᵀw, with w in the simplex minimising g₀ᵀg_w + c ‖g₀‖ ‖g_w‖. The authors' code for NYUv2 also divides by
-    1 + c². Solved by Clarabel, through torchjd.
+    g_w = Jᵀw, with w in the simplex minimising g₀ᵀg_w + c ‖g₀‖ ‖g_w‖. Solved by Clarabel, through torchjd.
+
+    The authors' code for NYUv2, and Nash-MTL's after it, divide by 1 + c² and multiply by T, as for a sum of losses:
+    this update is (1 + c²)/T times theirs.
 
     Torchjd's own class takes a small g_w for a sign that there is nothing left to do and stops, even where one task's
     gradient is 1e4 times another's. Here g_w counts down to 1e-7 of the gradients, and below that the mean gradient is

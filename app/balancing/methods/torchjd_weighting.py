@@ -18,20 +18,20 @@ OURS = ("GradVac", "NashMTL")  # with state that is saved
 
 
 class TorchJDWeighting(Weighting):
-    """Weights by a torchjd aggregator that needs the Gramian alone, such as MGDA, PCGrad, AlignedMTL or UPGrad.
+    """Weights by a torchjd aggregator that needs the Gramian alone, such as PCGrad, AlignedMTL, IMTLG or UPGrad.
 
     All of them are homogeneous of degree 0 in the Gramian, which they get divided by its mean diagonal, so that the
     scale of the losses never meets their absolute tolerances. What else to know of them (T' tasks in the step):
 
-    - one task: weight 1. Tasks with the same gradient: MGDA chooses one of them, the others share alike.
+    - one task: weight 1. Tasks with the same gradient share alike.
+    - AlignedMTL averages, as by preferences of 1/T: 1/T of its authors' code, which sums.
     - gradients that cancel (g and −g): each combines them to zero, or to what rounding leaves. For g and −2g this is
       not so of IMTLG (−5g) and AlignedMTL (−g/2), whose weights may be negative.
-    - one gradient far larger than another: MGDA follows the smaller, PCGrad the projected larger. UPGrad and DualProj
-      add 1e-4 of the Gramian's trace to its diagonal, so a conflict with a gradient of a hundredth of the largest is
-      resolved by half, and with a smaller one hardly. (`projector: {class_path: torchjd.linalg.QuadprogProjector,
-      init_args: {reg_eps: 1e-12}}` lowers that to a millionth.) From a ratio of 1e8 on, the limit of float64,
-      IMTLG and AlignedMTL take the smaller one for rounding noise.
-    - MGDA's 100 iterations leave about a hundredth of the largest gradient where the smallest combination is zero.
+    - one gradient far larger than another: PCGrad follows the projected larger. UPGrad and DualProj add 1e-4 of the
+      Gramian's trace to its diagonal, so a conflict with a gradient of a hundredth of the largest is resolved by half,
+      and with a smaller one hardly. (`projector: {class_path: torchjd.linalg.QuadprogProjector, init_args: {reg_eps:
+      1e-12}}` lowers that to a millionth.) From a ratio of 1e8 on, the limit of float64, IMTLG and AlignedMTL take the
+      smaller one for rounding noise.
     """
 
     def __init__(self, aggregator: GramianWeightedAggregator) -> None:

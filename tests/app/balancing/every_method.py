@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import Tensor
-from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, DualProj, GradDrop, PCGrad, Sum, UPGrad
+from torchjd.aggregation import IMTLG, AlignedMTL, DualProj, GradDrop, PCGrad, Sum, UPGrad
 
 from app import balancing
 from app.balancing import Balancer, GradientConfig
@@ -38,14 +38,14 @@ METHODS: dict[str, Callable[[], tuple[Balancer, GradientConfig]]] = {
         ("gradnorm", balancing.GradNorm, {}),
         ("log_losses", balancing.LogLosses, {}),
         ("sum", Sum, {}),
-        ("mgda", MGDA, {}),
-        ("mgda_ub", MGDA, {"level": lambda: "features"}),
+        ("mgda", balancing.MGDA, {}),
+        ("mgda_ub", balancing.MGDA, {"level": lambda: "features"}),
         ("pcgrad", PCGrad, {}),
         ("gradvac", balancing.GradVac, {}),
         ("cagrad", partial(balancing.CAGrad, c=0.4), {}),
         ("imtl_g", IMTLG, {}),
         ("imtl", IMTLG, {"loss_transform": balancing.IMTLL}),
-        ("log_mgda", MGDA, {"loss_transform": balancing.LogLosses}),
+        ("log_mgda", balancing.MGDA, {"loss_transform": balancing.LogLosses}),
         ("nash_mtl", balancing.NashMTL, {"scale_heads": lambda: True}),
         ("aligned_mtl", AlignedMTL, {}),
         ("upgrad", UPGrad, {}),

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.balancing import layers as by_layer
-from app.balancing import rows as by_row
+from app.balancing import MicroBatch, Parameters, Step
+from app.balancing.engine import layer_gramians, row_gramians
+from app.balancing.engine.gradients import gradients_of
 from app.balancing.engine.graph import Graph, products
 from app.balancing.engine.jacobian import Jacobian
 from app.balancing.engine.layer_gramians import LayerGramians, cost_by_rows, cost_by_weights
 from app.balancing.engine.row_gramians import RowGramians
+from app.balancing.engine.task_gradients import TaskGradients
 from models.backbones import LeNet
 from models.sharing.statistics import StatisticsByTask
 
@@ -137,7 +139,7 @@ def check(found: tuple[Tensor, list[Tensor | None]], expected: tuple[Tensor, lis
 
 
 def always(monkeypatch: pytest.MonkeyPatch, rows: bool) -> None:
-    for module in (by_layer, by_row):
+    for module in (layer_gramians, row_gramians):
         monkeypatch.setattr(module, "is_cheaper_by_rows", lambda layer, tasks: rows)
 
 
@@ -287,6 +289,79 @@ def test_mixing_without_a_norm_is_tried() -> None:
     net, x = Averaged().double(), torch.randn(BATCH, 4, dtype=torch.float64)
     found = RowGramians(trained(net), TASKS)
     assert not found.begin(losses(net(x), OWN), OWN, BATCH)
+
+
+class Leaking(nn.Module):
+    """Adds one row of the batch to another."""
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("mix", torch.eye(BATCH))
+        self.mix[target, source] = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.above(self.mix @ self.below(x))
+
+
+@pytest.mark.parametrize("target", [0, 2, 4])
+@pytest.mark.parametrize("source", [0, 2, 4])
+def test_mixing_from_any_task_into_any_other_is_tried(source: int, target: int) -> None:
+    """Rows 0, 2 and 4 are of one task each: the loss of `target`'s moves `source`'s rows."""
+    torch.manual_seed(0)
+    net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    found = RowGramians(trained(net), TASKS)
+    for _ in range(2):
+        assert found.begin(losses(net(x), OWN), OWN, BATCH) is (source == target)
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 2), (2, 0), (4, 2)])
+def test_mixing_changes_no_update(source: int, target: int) -> None:
+    torch.manual_seed(0)
+    net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    micro_batch = MicroBatch(Step(0, 0, torch.arange(TASKS)), 1, None, dict(enumerate(OWN)), BATCH)
+    found = TaskGradients()
+    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []]))
+    gramian = found.gramian()
+    found.combine(WEIGHTS)
+    check((gramian, [parameter.grad for parameter in trained(net)]), reference(net, losses(net(x), OWN)))
+
+
+def test_a_layer_that_not_all_tasks_reach_leaves_one_pass_enough() -> None:
+    torch.manual_seed(0)
+    below, above = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
+    net, x = nn.Sequential(below, above), torch.randn(BATCH, 4, dtype=torch.float64)
+    for lower in range(TASKS):
+        low = below(x)
+        each = losses(above(low), OWN)
+        each[lower] = losses(low, OWN)[lower]
+        check(results(one_pass(net, each, OWN), WEIGHTS), reference(net, each))
+
+
+@pytest.mark.parametrize("still", range(TASKS))
+def test_a_task_that_moves_nothing_proves_nothing(still: int) -> None:
+    """The losses of `Leaking` alone, of which that of row 0's task moves the rows of row 2's."""
+    torch.manual_seed(0)
+    net, x = Leaking(2, 0).double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    found = RowGramians(trained(net), TASKS)
+    each = losses(net(x), OWN)
+    found.begin([(task != still) * loss for task, loss in enumerate(each)], OWN, BATCH)
+    assert not found.begin([1 * loss for loss in each], OWN, BATCH)
+
+
+def test_a_proof_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        passes.append(1)
+        return gradients_of(*args, **kwargs)
+
+    monkeypatch.setattr(row_gramians, "gradients_of", counted)
+    net = network("lenet")
+    found = RowGramians(trained(net), TASKS)
+    for rows, expected in ((OWN, TASKS), (OWN, TASKS), (IN_ORDER, TASKS)):
+        assert found.begin(losses(net(images()), rows), rows, BATCH)
+        assert len(passes) == expected
 
 
 def test_a_first_task_that_moves_nothing_proves_nothing() -> None:

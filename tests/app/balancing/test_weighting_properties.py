@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
-from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, DualProj, PCGrad, UPGrad
+from torchjd.aggregation import IMTLG, AlignedMTL, DualProj, PCGrad, UPGrad
 
 from app.balancing.base import Step, Weighting
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.fairgrad import FairGrad
 from app.balancing.methods.gradvac import GradVac
+from app.balancing.methods.mgda import MGDA
 from app.balancing.methods.nash_mtl import NashMTL
 from app.balancing.methods.torchjd_weighting import from_torchjd
 
@@ -46,7 +47,7 @@ METHODS = {
     "FairGrad(2)": Method(lambda: FairGrad(2.0), degree=-4 / 3, conflicts=0),
     "GradVac": Method(GradVac, linear=True, random=True),  # a first step, which is PCGrad's
     "IMTLG": Method(torchjd(IMTLG), conflicts=-1),  # no promise
-    "MGDA": Method(torchjd(MGDA), conflicts=-0.1),
+    "MGDA": Method(MGDA, conflicts=0),
     "NashMTL": Method(NashMTL, degree=-1, conflicts=0),
     "PCGrad": Method(torchjd(PCGrad), linear=True, random=True),
     "UPGrad": Method(torchjd(UPGrad), conflicts=-2e-3, linear=True),

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor
 from torchjd import aggregation as torchjd
 
+from app.balancing import Balancer
 from app.balancing.base import Step, Weighting
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.fairgrad import FairGrad
 from app.balancing.methods.gradvac import GradVac
+from app.balancing.methods.mgda import MGDA
 from app.balancing.methods.nash_mtl import NashMTL
 from app.balancing.methods.torchjd_weighting import TorchJDWeighting, from_torchjd, restricted
 
@@ -40,7 +43,7 @@ def adapted(aggregator: torchjd.Aggregator, tasks: int = 2) -> Weighting:
 @pytest.mark.parametrize(
     ("weighting", "expected"),
     [
-        (lambda: adapted(torchjd.MGDA()), [0.6000, 0.4000]),
+        (MGDA, [0.6000, 0.4000]),
         (lambda: adapted(torchjd.PCGrad()), [2.2222, 1.5789]),
         (lambda: adapted(torchjd.UPGrad()), [1.1109, 0.7894]),
         (lambda: adapted(torchjd.DualProj()), [0.6109, 0.5000]),
@@ -55,12 +58,50 @@ def test_closed_form(weighting: Callable[[], Weighting], expected: list[float]) 
     assert weighting()(CLOSED_FORM, step(0, 1)).tolist() == pytest.approx(expected, abs=6e-5)
 
 
+@pytest.mark.parametrize("name", ["CAGrad", "FairGrad", "GradVac", "MGDA", "NashMTL"])
+def test_a_name_that_torchjd_has_too_is_ours(name: str) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--balancer", type=Balancer)
+    assert hasattr(torchjd, name)
+    assert parser.parse_args(["--balancer", name]).balancer.class_path == f"app.balancing.{name}"
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
 def test_fairgrad_solves_its_equation(alpha: float) -> None:
     for seed in range(10):
         matrix = gramian(5, seed)
         found = FairGrad(alpha)(matrix, step(*range(5)))
         assert matrix @ found == pytest.approx(found ** (-1 / alpha), rel=1e-9)
+
+
+HARD: dict[str, Callable[[Tensor], Tensor]] = {
+    "independent": lambda jacobian: jacobian,
+    "cancelling": lambda jacobian: torch.cat([jacobian, -jacobian * (1 + 1e-9)]),
+    "rank one": lambda jacobian: jacobian[:1] * torch.linspace(0.5, 3, len(jacobian)).double()[:, None],
+    "rank one, both signs": lambda jacobian: jacobian[:1] * jacobian[:, :1],
+    "copies": lambda jacobian: jacobian.repeat(3, 1),
+    "nearly copies": lambda jacobian: jacobian[:1] + 1e-7 * jacobian,
+    "of different sizes": lambda jacobian: jacobian * torch.logspace(-2, 2, len(jacobian)).double()[:, None],
+    "tiny": lambda jacobian: 1e-10 * jacobian,
+    "huge": lambda jacobian: 1e15 * jacobian,
+}
+
+
+@pytest.mark.parametrize("columns", [1, 6, 40])
+@pytest.mark.parametrize("tasks", [2, 8, 20])
+@pytest.mark.parametrize("kind", HARD)
+def test_mgda_finds_the_shortest_combination(kind: str, tasks: int, columns: int) -> None:
+    """Every x of the convex hull has x·d ≤ ‖x‖ for a unit d, so that min g·d is a bound from below."""
+    generator = torch.Generator().manual_seed(tasks)
+    for jacobian in torch.randn(5, tasks, columns, generator=generator, dtype=torch.float64):
+        rows = HARD[kind](jacobian)
+        found = MGDA()(rows @ rows.T, step(*range(len(rows))))
+        assert (found >= 0).all()
+        assert found.sum() == pytest.approx(1, abs=1e-12)
+        shortest = found @ rows
+        least = (rows @ shortest).min() / shortest.norm().clamp(min=1e-300)
+        precision = 1e-7 * rows.norm(dim=1).min()  # of lengths, of which the Gramian has the squares
+        assert shortest.norm() <= max(least * (1 + 1e-6), precision)
 
 
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e15])
