@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from torch.utils.data import DataLoader
 
-from datamodules.batch import MultiTaskBatch
 from datamodules.errors import DataError
 from datamodules.reading.checks import (
     check_classes,
@@ -22,12 +19,13 @@ from datamodules.reading.checks import (
     fitted_target,
 )
 from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.loader import BatchLoader, load
 from datamodules.reading.reader import Reader
 from datamodules.reading.transforms import TimmTransforms, Transforms
-from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, positive
+from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, World, positive
 from datamodules.sources import SPLITS, Source, SplitName
-from datamodules.sources.table import encoded_alike
-from datamodules.splits.folds import Folds, fold_sources
+from datamodules.sources.base import align_sources, fold_sources
+from datamodules.splits.folds import Folds
 
 
 class MultiTaskDataModule(LightningDataModule):
@@ -74,7 +72,7 @@ class MultiTaskDataModule(LightningDataModule):
             raise DataError("data.num_workers", "must not be negative", num_workers)
         self.num_workers, self.seed = num_workers, seed
         declared = declared_targets(sources)
-        sources = encoded_alike(fold_sources(sources, folds, declared) if folds else sources)
+        sources = align_sources(fold_sources(sources, folds, declared) if folds else sources)
         splits = {name: {key: source.split(name) for key, source in sources.items()} for name in SPLITS}
         for name in SPLITS:
             check_split(name, splits[name], declared)
@@ -122,89 +120,63 @@ class MultiTaskDataModule(LightningDataModule):
                     f"{number} rows for {trainer.world_size} processes",
                 )
 
+    @property
+    def world(self) -> World:
+        """What batches are drawn for: as the trainer says, or one process and whole epochs where there is none."""
+        trainer: Any = self.trainer
+        if trainer is None:
+            return World()
+        return World(
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            accumulate=trainer.accumulate_grad_batches,
+            limit=trainer.limit_train_batches,
+            position=partial(_position, trainer.fit_loop),
+        )
+
     def train_batches(self) -> int:
         """Micro-batches an epoch on each process, `trainer.limit_train_batches` applied."""
-        return self._limited(len(self._train_plan()))
+        world = self.world
+        return world.limited(len(self.train_plan(world)))
 
-    def train_dataloader(self) -> DataLoader[MultiTaskBatch]:
+    def train_plan(self, world: World) -> Plan:
+        """What all processes draw together in training."""
+        train = self.datasets["train"]
+        return self.sampling.plan(
+            train.labelled, train.tasks, self.seed, world.ranks, world.accumulate, limit=world.limited
+        )
+
+    def train_dataloader(self) -> BatchLoader:
         """Batches of the training split, drawn as `sampling` says."""
-        return self._loader("train", self._train_plan(), self.train_batches())
+        world = self.world
+        return self._loader("train", DrawSampler(self.train_plan(world), world))
 
-    def val_dataloader(self) -> DataLoader[MultiTaskBatch]:
+    def val_dataloader(self) -> BatchLoader:
         """Every row of the validation split once."""
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> DataLoader[MultiTaskBatch]:
+    def test_dataloader(self) -> BatchLoader:
         """Every row of the test split once."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[MultiTaskBatch]:
+    def predict_dataloader(self) -> BatchLoader:
         """Every row of the test split once."""
         return self._eval_loader("test")
 
-    def _train_plan(self) -> Plan:
-        train = self.datasets["train"]
-        return self.sampling.plan(
-            train.labelled, train.tasks, self.seed, self._ranks, self._accumulate, limit=self._limited
-        )
-
-    def _limited(self, length: int) -> int:
-        """Micro-batches of an epoch of `length` that the trainer uses."""
-        return limited(length, self.trainer.limit_train_batches if self.trainer else 1.0)
-
-    def _eval_loader(self, split: SplitName) -> DataLoader[MultiTaskBatch]:
+    def _eval_loader(self, split: SplitName) -> BatchLoader:
         labelled = self.datasets[split].labelled
         rows = np.arange(labelled.shape[1])
-        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, self._ranks)
-        return self._loader(split, plan, len(plan))
+        world = World(self.world.rank, self.world.ranks)
+        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, world.ranks)
+        return self._loader(split, DrawSampler(plan, world))
 
-    def _loader(self, split: SplitName, plan: Plan, length: int) -> DataLoader[MultiTaskBatch]:
-        train = split == "train"
-        sampler = DrawSampler(
-            plan,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            ranks=self._ranks,
-            accumulate=self._accumulate if train else 1,
-            length=length,
-            position=self._position if train else lambda: (0, 0),
-        )
-        return DataLoader(
-            self.datasets[split],
-            sampler=sampler,
-            batch_size=None,  # a draw is a batch already
-            collate_fn=_as_is,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            worker_init_fn=_leave_interrupts_to_the_main_process,
-            generator=torch.Generator().manual_seed(self.seed),  # without it, each epoch draws from the global one
-        )
-
-    @property
-    def _ranks(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
-    @property
-    def _accumulate(self) -> int:
-        return self.trainer.accumulate_grad_batches if self.trainer else 1
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch, and micro-batches of it that a resumed run has behind it."""
-        if self.trainer is None:
-            return 0, 0
-        loop: Any = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        return epochs.processed, batches.current.ready if epochs.processed < epochs.started else 0
+    def _loader(self, split: SplitName, sampler: DrawSampler) -> BatchLoader:
+        trainer: Any = self.trainer
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return load(self.datasets[split], sampler, self.num_workers, pin_memory=on_gpu, seed=self.seed)
 
 
-def limited(length: int, limit: float) -> int:
-    """What the trainer uses of `length` batches: at most `limit` of them if it is an int, else that part."""
-    return min(length, limit) if isinstance(limit, int) else int(length * limit)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _position(loop: Any) -> tuple[int, int]:
+    """Epoch, and micro-batches of it that a resumed run has behind it, as Lightning's fit loop counts them."""
+    epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+    return epochs.processed, batches.current.ready if epochs.processed < epochs.started else 0

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.sampling import Draw, DrawSampler, Plan, Sampling
+from datamodules.sampling import Draw, DrawSampler, Plan, Sampling, World
 
 
 def masks(rows: int, *tasks: slice) -> Tensor:
@@ -23,10 +23,10 @@ def epoch_of(
     plan: Plan, epoch: int, ranks: int = 1, accumulate: int = 1, length: int | None = None
 ) -> list[list[Draw]]:
     """The draws of one epoch, rank → micro-batch."""
-    length = len(plan) if length is None else length
-    return [
-        list(DrawSampler(plan, rank, ranks, accumulate, length, position=lambda: (epoch, 0))) for rank in range(ranks)
+    worlds = [
+        World(rank, ranks, accumulate, 1.0 if length is None else length, lambda: (epoch, 0)) for rank in range(ranks)
     ]
+    return [list(DrawSampler(plan, world)) for world in worlds]
 
 
 def rows_of(plan: Plan, epoch: int, ranks: int = 1) -> list[list[int]]:

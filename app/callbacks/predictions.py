@@ -42,7 +42,7 @@ class PredictionWriter(Callback):
     ) -> None:
         """Keep a batch's columns."""
         loader: Any = trainer.predict_dataloaders
-        sources, samples = loader.dataset.keys(batch.ids)
+        sources, samples = loader.rows.keys(batch.ids)
         names = {"row": batch.ids.tolist(), "source": sources, "sample": samples}
         for name, values in (names | outputs).items() if samples else []:
             maps = isinstance(values[0], np.ndarray)

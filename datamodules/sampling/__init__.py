@@ -3,5 +3,18 @@
 from datamodules.sampling.base import Booleans, Draw, DrawSampler, Integers, Plan, Sampling, positive
 from datamodules.sampling.per_task import PerTask
 from datamodules.sampling.shared import Pages, Shared
+from datamodules.sampling.world import World
 
-__all__ = ["Booleans", "Draw", "DrawSampler", "Integers", "Pages", "PerTask", "Plan", "Sampling", "Shared", "positive"]
+__all__ = [
+    "Booleans",
+    "Draw",
+    "DrawSampler",
+    "Integers",
+    "Pages",
+    "PerTask",
+    "Plan",
+    "Sampling",
+    "Shared",
+    "World",
+    "positive",
+]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from datamodules.errors import DataError
+from datamodules.sampling.world import World
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -86,42 +87,31 @@ class DrawSampler(Sampler[Draw]):
 
     Args:
         plan: What all ranks draw together.
-        rank: This process.
-        ranks: Number of processes.
-        accumulate: Micro-batches an optimizer step.
-        length: Micro-batches of the plan that an epoch uses.
-        position: (epoch, micro-batches of it that are done), asked when an iteration begins.
+        world: The processes and micro-batches of a step, and how far the run is.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        rank: int,
-        ranks: int,
-        accumulate: int,
-        length: int,
-        position: Callable[[], tuple[int, int]],
-    ) -> None:
-        self.plan, self.rank, self.ranks, self.accumulate = plan, rank, ranks, accumulate
-        self.length, self.position = length, position
+    def __init__(self, plan: Plan, world: World) -> None:
+        self.plan, self.world = plan, world
 
     def __len__(self) -> int:
-        """Micro-batches of the plan: the trainer applies `limit_train_batches` to it, and comes to `length`."""
+        """Micro-batches of the plan: the trainer applies `limit_train_batches` to it, and comes to those drawn."""
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Draw]:
         """What is left of the epoch."""
         # Not a generator: a loader's workers run ahead, so the position is read now, not at the first `next`.
-        return self._draws(*self.position())
+        return self._draws(*self.world.position())
 
     def _draws(self, epoch: int, done: int) -> Iterator[Draw]:
-        part = slice(self.rank, None, self.ranks)
-        for first in range(done - done % self.accumulate, self.length, self.accumulate):
-            window = range(first, min(first + self.accumulate, self.length))
+        rank, ranks, accumulate = self.world.rank, self.world.ranks, self.world.accumulate
+        length = self.world.limited(len(self.plan))
+        for first in range(done - done % accumulate, length, accumulate):
+            window = range(first, min(first + accumulate, length))
             draws = [self.plan.draw(epoch, step) for step in window]
             counts = sum(feeds.sum(axis=1) for *_, feeds in draws).tolist()
             for step, (rows, visits, feeds) in zip(window, draws, strict=True):
                 if step >= done:
+                    part = slice(rank, None, ranks)
                     yield Draw(rows[part], visits[part], feeds[:, part], counts)
 
 

@@ -1,7 +1,7 @@
 """One dataset format a file."""
 
 from datamodules.errors import UnreadableRowError
-from datamodules.sources.base import SPLITS, Source, Split, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.celeba import CelebA
 from datamodules.sources.cifar100 import CIFAR100Superclasses
 from datamodules.sources.cityscapes import Cityscapes
@@ -12,6 +12,7 @@ from datamodules.sources.images import ImageSplit
 from datamodules.sources.memory import TensorSplit
 from datamodules.sources.nyuv2 import NYUv2
 from datamodules.sources.overlaid_mnist import OverlaidMNIST
+from datamodules.sources.split import SPLITS, Split, SplitName
 from datamodules.sources.table import Column, Table
 from datamodules.sources.torch_dataset import TorchDataset
 

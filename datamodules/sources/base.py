@@ -3,103 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
 from datamodules.errors import DataError
+from datamodules.sources.folded import folded_splits
+from datamodules.sources.split import Split, SplitName
+from datamodules.splits.folds import Folds
 from datamodules.targets import Target
-
-if TYPE_CHECKING:
-    from datamodules.splits.folds import Folds
-
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-
-
-class Split(ABC):
-    """The rows of one source that are for training, for validation or for the test.
-
-    Labels are held in memory; inputs are read row by row. A split that can give the inputs of many rows at once has
-    `__getitems__` too.
-
-    Args:
-        rows: Number of rows N.
-        labels: task → [N, ...]; the label of a row that carries none is never read.
-        labelled: task → [N] bool: which rows carry its label; a task that is not in it has a label on every row.
-        groups: [N] rows with the same number belong together: no two folds share a group.
-
-    Attributes:
-        labelled: task → [N] bool, for every task. The sampler counts on it beforehand.
-    """
-
-    def __init__(
-        self,
-        rows: int,
-        labels: dict[str, Tensor],
-        labelled: dict[str, Tensor] | None = None,
-        groups: Tensor | None = None,
-    ) -> None:
-        everywhere = torch.ones(rows, dtype=torch.bool)
-        self._rows, self._labels, self.groups = rows, labels, groups
-        self.labelled = {task: (labelled or {}).get(task, everywhere) for task in labels}
-
-    def __len__(self) -> int:
-        """Number of rows N."""
-        return self._rows
-
-    @abstractmethod
-    def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
-        """One row's input (an image, a tensor, or a dict of them, a modality each) and its labels.
-
-        Raises:
-            UnreadableRowError: The input cannot be read.
-        """
-
-    def labels(self, task: str) -> Tensor:
-        """Labels [N_t, ...] of the rows that carry one."""
-        return self._labels[task][self.labelled[task]]
-
-    def labels_of(self, row: int) -> dict[str, Tensor]:
-        """Task → label of one row."""
-        return {task: labels[row] for task, labels in self._labels.items()}
-
-    def name(self, row: int) -> str:
-        """What the user calls a row, for messages: where it stands in their file, and the file of its input."""
-        return f"row {row}"
-
-    def key(self, row: int) -> str:
-        """What tells a row from the others in the user's own data, for the table of predictions."""
-        return str(row)
-
-    def missing(self) -> list[int]:
-        """Rows whose file is not there, found without opening any."""
-        return []
-
-    def check(self, targets: dict[str, Target]) -> None:
-        """Refuse labels that break their target's rule, and tensors that do not match.
-
-        Raises:
-            ValueError: Naming the row, the rule and the value of the first bad label.
-        """
-        for task, labels in self._labels.items():
-            shape = (len(self), *targets[task].label_shape)
-            sizes = zip(labels.shape, shape, strict=False)
-            if labels.ndim != len(shape) or any(size != wanted for size, wanted in sizes if wanted != -1):
-                raise DataError(f"target {task!r}", f"labels must have the shape {shape}", tuple(labels.shape))
-            mask = self.labelled[task]
-            if mask.dtype != torch.bool or mask.shape != (len(self),):
-                raise DataError(
-                    f"target {task!r}",
-                    f"`labelled` must be bool of the shape {(len(self),)}",
-                    f"{mask.dtype} of {tuple(mask.shape)}",
-                )
-            bad = targets[task].invalid(labels) & mask
-            if bad.any():
-                row = int(bad.nonzero()[0])
-                rule, found = targets[task].rule, targets[task].found(labels[row])
-                raise DataError(f"{self.name(row)}, target {task!r}", f"a label must be {rule}", found)
 
 
 class Source(ABC):
@@ -118,11 +28,68 @@ class Source(ABC):
     def folded(self, folds: Folds) -> Source:
         """This source with a fold of its rows for training and validation in place of those two splits.
 
-        A source whose inputs hang on what the training split is, such as by its mean, has its own.
+        A source whose inputs hang on what the training split is, such as by its mean, has its own, as has one whose
+        rows share what they are made of.
 
         Raises:
             ValueError: There are more folds than rows or groups.
         """
-        from datamodules.sources.folded import FoldedSource  # which is a source itself
-
         return FoldedSource(self, folds)
+
+    def aligned(self, name: str, sources: Mapping[str, Source]) -> Source:
+        """This source as it is used in one run with others: a source that encodes its inputs does so as they do.
+
+        Args:
+            name: What this source is called.
+            sources: All sources of the run, this one included.
+
+        Raises:
+            ValueError: They cannot be encoded alike.
+        """
+        return self
+
+
+class FoldedSource(Source):
+    """Any source, with a fold for validation and the other folds for training.
+
+    Args:
+        source: The source.
+        folds: Which fold.
+
+    Raises:
+        ValueError: There are more folds than rows or groups.
+    """
+
+    def __init__(self, source: Source, folds: Folds) -> None:
+        self.targets = source.targets
+        given: dict[SplitName, Split] = {"train": source.split("train"), "val": source.split("val")}
+        self._splits = {**folded_splits(given, source.targets, folds), "test": source.split("test")}
+
+    def split(self, name: SplitName) -> Split:
+        """Views of the rows of the source."""
+        return self._splits[name]
+
+
+def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[str, Target]) -> dict[str, Source]:
+    """The sources with fold `folds.fold` for validation.
+
+    Raises:
+        ValueError: There is no such fold or task with classes, or a source has too few rows.
+    """
+    folds.check(targets)
+    folded = {}
+    for name, source in sources.items():
+        try:
+            folded[name] = source.folded(folds)
+        except DataError as error:
+            raise DataError(f"data.sources.{name}", str(error)) from error
+    return folded
+
+
+def align_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """The sources of a run, each as it is used with the others.
+
+    Raises:
+        ValueError: They cannot be encoded alike.
+    """
+    return {name: source.aligned(name, sources) for name, source in sources.items()}

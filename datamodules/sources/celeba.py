@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.images import ImageSplit
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.targets import Binary, Target
 
 ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"

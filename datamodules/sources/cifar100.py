@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sources.base import Source, Split, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
 from datamodules.sources.plain_pickle import read_arrays
+from datamodules.sources.split import Split, SplitName
 from datamodules.targets import Categorical, Target
 
 FOLDER = "cifar-100-python"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from datamodules.sources.base import SPLITS, SplitName
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.splits.splitting import Members, split_rows
 
 

@@ -9,8 +9,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.memory import TensorSplit
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.targets import Binary, Categorical, Continuous, Target
 
 SCAN, CANVAS, WHITE = 8, 12, 16.0

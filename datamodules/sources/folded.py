@@ -1,4 +1,4 @@
-"""A source whose rows for training and validation are divided anew."""
+"""Rows for training and validation, divided anew."""
 
 from __future__ import annotations
 
@@ -10,42 +10,33 @@ from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
 from datamodules.errors import DataError
-from datamodules.sources.base import Source, Split, SplitName
+from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import Folds, strata_of
 from datamodules.splits.splitting import Members, members_of
 from datamodules.targets import Binary, Categorical, Target
 
 
-class FoldedSource(Source):
-    """Any source, with a fold for validation and the other folds for training.
+def folded_splits(
+    given: Mapping[SplitName, Split], targets: Mapping[str, Target], folds: Folds
+) -> dict[SplitName, Split]:
+    """A fold of the rows of all `given` splits for validation, and the others for training.
 
     Args:
-        source: The source.
+        given: What the source calls each split → the split.
+        targets: task → what its label is.
         folds: Which fold.
 
     Raises:
         ValueError: There are more folds than rows or groups.
     """
-
-    def __init__(self, source: Source, folds: Folds) -> None:
-        self.targets = source.targets
-        given: dict[SplitName, Split] = {"train": source.split("train"), "val": source.split("val")}
-        rows = torch.arange(sum(len(part) for part in given.values()))
-        whole = JoinedSplit(given, rows)
-        task = folds.stratify
-        classes = task in whole.labelled and isinstance(self.targets.get(task), Categorical | Binary)
-        strata = whole.strata(task) if task is not None and classes else None
-        held_out = folds.held_out(len(rows), strata, whole.groups, whole.members(self.targets))
-        view = FastJoinedSplit if all(hasattr(part, "__getitems__") for part in given.values()) else JoinedSplit
-        self._splits = {
-            "train": view(given, rows[~held_out]),
-            "val": view(given, rows[held_out]),
-            "test": source.split("test"),
-        }
-
-    def split(self, name: SplitName) -> Split:
-        """Views of the rows of the source."""
-        return self._splits[name]
+    rows = torch.arange(sum(len(part) for part in given.values()))
+    whole = JoinedSplit(given, rows)
+    task = folds.stratify
+    classes = task in whole.labelled and isinstance(targets.get(task), Categorical | Binary)
+    strata = whole.strata(task) if task is not None and classes else None
+    held_out = folds.held_out(len(rows), strata, whole.groups, whole.members(targets))
+    view = FastJoinedSplit if all(hasattr(part, "__getitems__") for part in given.values()) else JoinedSplit
+    return {"train": view(given, rows[~held_out]), "val": view(given, rows[held_out])}
 
 
 class JoinedSplit(Split):

@@ -10,9 +10,10 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from datamodules.errors import DataError
-from datamodules.sources.base import Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
 from datamodules.sources.images import ImageMode, ImageSplit
+from datamodules.sources.split import SplitName
 from datamodules.targets import Categorical, Target
 
 SPLIT_NAMES: dict[str, SplitName] = {

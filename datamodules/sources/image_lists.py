@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from datamodules.errors import DataError
-from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.images import ImageMode, ImageSplit
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.targets import Categorical, Target
 
 

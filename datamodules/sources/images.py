@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
-from datamodules.sources.base import Split
+from datamodules.sources.split import Split
 
 ImageMode = Literal["RGB", "L"]
 DEEP = ("I", "F")  # PIL's modes of more than 8 bits (I;16 among them), which its `convert` cuts off at 255

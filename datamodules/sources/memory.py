@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
 from datamodules.errors import DataError
-from datamodules.sources.base import Split
+from datamodules.sources.split import Split
 from datamodules.targets import Target
 
 

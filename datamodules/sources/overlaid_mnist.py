@@ -11,8 +11,9 @@ from torchvision.datasets import MNIST
 
 from datamodules.errors import DataError
 from datamodules.sources import idx
-from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.memory import TensorSplit
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.targets import Categorical, Target
 
 FILES = ("train", "t10k")

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
 from datamodules.reading.maps import ClassMap, Map, ValueMap, VectorMap
-from datamodules.sources.base import Source, Split, SplitName
+from datamodules.sources.base import Source
+from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import Folds
 from datamodules.splits.splitting import Integers, split_rows
 from datamodules.targets import Dense, Target

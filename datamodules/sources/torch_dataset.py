@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from datamodules.errors import DataError, UnreadableRowError
-from datamodules.sources.base import Source, Split, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
 from datamodules.sources.items import Items, one_line
+from datamodules.sources.split import Split, SplitName
 from datamodules.splits.splitting import members_of
 from datamodules.targets import Binary, Categorical, Dense, Target
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor
 from datamodules.errors import DataError
 from datamodules.splits.splitting import Members, train_on_all_classes
 from datamodules.targets import Binary, Categorical, Target
-
-if TYPE_CHECKING:
-    from datamodules.sources.base import Source
 
 
 @dataclass
@@ -40,6 +36,20 @@ class Folds:
     fold: int
     stratify: str | None = None
     seed: int = 0
+
+    def check(self, targets: Mapping[str, Target]) -> None:
+        """Refuse what cannot be, whatever the rows.
+
+        Raises:
+            ValueError: There is no such fold or task with classes.
+        """
+        if self.k < 2:
+            raise DataError("data.folds.k", "must be at least 2", self.k)
+        if not 0 <= self.fold < self.k:
+            raise DataError("data.folds.fold", f"must be from 0 to {self.k - 1}", self.fold)
+        known = [task for task, target in targets.items() if isinstance(target, Categorical | Binary)]
+        if self.stratify is not None and self.stratify not in known:
+            raise DataError("data.folds.stratify", f"must be a task with classes, one of {known}", repr(self.stratify))
 
     def held_out(
         self,
@@ -81,28 +91,6 @@ class Folds:
         parts[chosen] = 1
         train_on_all_classes(parts, members, None if groups is None else groups.numpy())
         return torch.from_numpy(parts == 1)
-
-
-def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[str, Target]) -> dict[str, Source]:
-    """The sources with fold `folds.fold` for validation.
-
-    Raises:
-        ValueError: There is no such fold or task with classes, or a source has too few rows.
-    """
-    if folds.k < 2:
-        raise DataError("data.folds.k", "must be at least 2", folds.k)
-    if not 0 <= folds.fold < folds.k:
-        raise DataError("data.folds.fold", f"must be from 0 to {folds.k - 1}", folds.fold)
-    known = [task for task, target in targets.items() if isinstance(target, Categorical | Binary)]
-    if folds.stratify is not None and folds.stratify not in known:
-        raise DataError("data.folds.stratify", f"must be a task with classes, one of {known}", repr(folds.stratify))
-    folded = {}
-    for name, source in sources.items():
-        try:
-            folded[name] = source.folded(folds)
-        except DataError as error:
-            raise DataError(f"data.sources.{name}", str(error)) from error
-    return folded
 
 
 def strata_of(labels: Tensor, labelled: Tensor) -> Tensor:

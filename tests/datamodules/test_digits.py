@@ -7,8 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from datamodules.sources import SPLITS, Digits
-from datamodules.sources.base import SplitName
+from datamodules.sources import SPLITS, Digits, SplitName
 
 SCANS, DIGITS = load_digits(return_X_y=True)
 SCANS = SCANS.reshape(-1, 8, 8).astype(np.uint8)

@@ -9,7 +9,7 @@ import torch
 
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.sources import SPLITS, Digits, Table
-from datamodules.sources.table import encoded_alike
+from datamodules.sources.base import align_sources
 from datamodules.splits.folds import Folds
 
 
@@ -22,7 +22,7 @@ def table(folder: Path, name: str, colours: list[str], start: int, features: tup
 
 def test_a_value_is_the_same_input_in_every_table(tmp_path: Path) -> None:
     sources = {"a": table(tmp_path, "a", ["red", "blue"], 0), "b": table(tmp_path, "b", ["red", "green"], 100)}
-    alike = encoded_alike({**sources, "digits": Digits(train_pairs=2, val_pairs=2, test_pairs=2)})
+    alike = align_sources({**sources, "digits": Digits(train_pairs=2, val_pairs=2, test_pairs=2)})
     trained = np.array([start + r for start in (0, 100) for r in range(20) if r % 5 % 3 == 0])
     for name, start in (("a", 0), ("b", 100)):
         for part in SPLITS:
@@ -38,7 +38,7 @@ def test_a_value_is_the_same_input_in_every_table(tmp_path: Path) -> None:
 
 def test_folded_tables_are_encoded_by_their_new_training_rows(tmp_path: Path) -> None:
     sources = {name: table(tmp_path, name, ["red", name], 100 * n).folded(Folds(3, 1)) for n, name in enumerate("ab")}
-    splits = [source.split("train").inputs for source in encoded_alike(sources).values()]
+    splits = [source.split("train").inputs for source in align_sources(sources).values()]
     ages = np.concatenate([split[:, 0].numpy() for split in splits])
     assert (ages.mean(), ages.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
 
@@ -61,7 +61,7 @@ def test_tables_of_other_features_are_refused(
         f"found {found}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        encoded_alike(sources)
+        align_sources(sources)
 
 
 def test_the_data_module_encodes_tables_alike(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.reading.dataset import MultiTaskDataset
-from datamodules.sampling import DrawSampler, PerTask, Sampling, Shared
+from datamodules.sampling import DrawSampler, PerTask, Sampling, Shared, World
 from datamodules.sources import SPLITS, Source, SplitName, TensorSplit
 from datamodules.targets import Categorical, Continuous, MultiLabel, Target
 
@@ -165,7 +165,7 @@ def test_counts_and_rows_add_up_over_ranks(ranks: int) -> None:
     data = MultiTaskDataModule(sources())
     dataset: MultiTaskDataset = data.datasets["train"]
     plan = Shared(5).plan(dataset.labelled, dataset.tasks, seed=0, ranks=ranks)
-    draws = [DrawSampler(plan, rank, ranks, 2, len(plan), lambda: (0, 0)) for rank in range(ranks)]
+    draws = [DrawSampler(plan, World(rank, ranks, 2)) for rank in range(ranks)]
     for draw_of_each in zip(*draws, strict=True):
         batches = [dataset[draw] for draw in draw_of_each]
         for batch in batches:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from draws import epoch_of, masks, plan_of, rows_of, same
-from torch.utils.data import DataLoader
 
 from datamodules.reading.dataset import MultiTaskDataset
-from datamodules.sampling import DrawSampler, PerTask, Plan, Sampling, Shared
+from datamodules.reading.loader import load
+from datamodules.sampling import DrawSampler, PerTask, Plan, Sampling, Shared, World
 from datamodules.sources import TensorSplit
 
 PARTIAL = masks(53, slice(0, 40), slice(30, 53, 2))  # 12 rows at the end lack a label
@@ -103,13 +103,13 @@ def test_resumed_epoch_is_the_tail_of_the_whole_one(plan: Plan, accumulate: int)
     for rank in range(2):
         whole = epoch_of(plan, 2, 2, accumulate)[rank]
         for done in range(len(plan) + 1):
-            tail = list(DrawSampler(plan, rank, 2, accumulate, len(plan), position=lambda done=done: (2, done)))
+            tail = list(DrawSampler(plan, World(rank, 2, accumulate, position=lambda done=done: (2, done))))
             assert same(tail, whole[done:]), done
 
 
 def test_position_is_read_when_an_iteration_begins() -> None:
     plan, position = PLANS["shared"], [0, 0]
-    sampler = DrawSampler(plan, 0, 1, 1, len(plan), position=lambda: tuple(position))
+    sampler = DrawSampler(plan, World(position=lambda: tuple(position)))
     begun = iter(sampler)
     position[:] = [3, 5]
     assert same(list(begun), epoch_of(plan, 0)[0])
@@ -123,11 +123,8 @@ def test_workers_that_run_ahead_do_not_move_the_position(workers: int) -> None:
     split = TensorSplit(
         torch.zeros(53, 1), {task: torch.zeros(53) for task in "ab"}, dict(zip("ab", PARTIAL, strict=True))
     )
-    loader = DataLoader(
-        MultiTaskDataset({"mine": split}, ["a", "b"]),
-        sampler=DrawSampler(plan, 0, 1, 1, len(plan), position=lambda: tuple(position)),
-        batch_size=None, num_workers=workers, persistent_workers=workers > 0,
-    )  # fmt: skip
+    sampler = DrawSampler(plan, World(position=lambda: tuple(position)))
+    loader = load(MultiTaskDataset({"mine": split}, ["a", "b"]), sampler, workers)
     for epoch in range(2):
         position[:] = [epoch, 0]
         seen = []

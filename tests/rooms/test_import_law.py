@@ -1,12 +1,16 @@
-"""Which room may import which."""
+"""Which room may import which, and how large what stands in a room may be."""
 
 import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"app", "datamodules", "models", "train"}
+ROOMS = ("app", "models", "datamodules")
 FORBIDDEN = {
     "models": {"app", "datamodules", "lightning", "train"},
     "datamodules": {"app", "models", "train"},
@@ -16,37 +20,128 @@ ALONE = {
     "app/transfer": {"torch", "app", "models"},
     "app/balancing": {"torch", "torchjd", "numpy", "app", "models"},
 }
+LINES, FUNCTION_LINES = 330, 15
 
 
-def imports(file: Path) -> set[str]:
-    """Top-level packages that a file imports, inside functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def files_of(room: str) -> list[Path]:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    return files
+
+
+def name_of(file: Path) -> str:
+    """A module's name; a package's where the file is its `__init__`."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The modules that a file imports from, inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
-            found.add(str(node.module).split(".")[0])
-    return found
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if is_module(name) else str(node.module) for name in inner)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def packages(file: Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    return {name.split(".")[0] for name in imported(file)}
+
+
+def executed(importer: str, name: str) -> Iterator[str]:
+    """The modules that importing `name` runs; those that hold the importer are being run already."""
+    parts = name.split(".")
+    outer = (".".join(parts[:end]) for end in range(1, len(parts)))
+    yield from (package for package in outer if not f"{importer}.".startswith(f"{package}."))
+    yield name
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; none if there are no such."""
+    done: set[str] = set()
+    for start in graph:
+        path, waiting = [start], [iter(sorted(graph[start]))]
+        while path:
+            following = next(waiting[-1], None)
+            if following in path:
+                return path[path.index(following) :]
+            if following is None:
+                done.add(path.pop())
+                waiting.pop()
+            elif following not in done:
+                path.append(following)
+                waiting.append(iter(sorted(graph[following])))
+    return []
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_room_imports_only_what_it_may(room: str) -> None:
-    files = sorted((ROOT / room).rglob("*.py"))
-    assert files
-    for file in files:
-        assert not imports(file) & FORBIDDEN[room], file
+    for file in files_of(room):
+        assert not packages(file) & FORBIDDEN[room], file
 
 
 @pytest.mark.parametrize("room", ALONE)
 def test_room_needs_few_packages(room: str) -> None:
-    import sys
+    for file in files_of(room):
+        assert packages(file) <= ALONE[room] | sys.stdlib_module_names, file
 
-    for file in (ROOT / room).rglob("*.py"):
-        assert imports(file) <= ALONE[room] | sys.stdlib_module_names, file
+
+def test_one_file_of_datamodules_knows_lightning() -> None:
+    knowing = [file.name for file in files_of("datamodules") if packages(file) & {"lightning", "pytorch_lightning"}]
+    assert knowing == ["multitask.py"]
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    files = {name_of(file): file for room in ROOMS for file in files_of(room)}
+    graph = {
+        module: {each for name in imported(file) for each in executed(module, name) if each in files}
+        for module, file in files.items()
+    }
+    assert cycle(graph) == []
+
+
+def test_a_cycle_is_found_through_a_package() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d"]
+    assert list(executed("p.x", "q.y.z")) == ["q", "q.y", "q.y.z"]
+    assert list(executed("p.q.x", "p.q.y")) == ["p.q.y"]
+    assert list(executed("p.x", "p")) == ["p"]
+    assert list(executed("p", "p.x")) == ["p.x"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_files_are_short(room: str) -> None:
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files_of(room)}
+    assert {file: length for file, length in lengths.items() if length > LINES} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_functions_are_short(room: str) -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [node for file in files_of(room) for node in ast.walk(tree_of(file)) if isinstance(node, kinds)]
+    assert np.percentile([lines_of(each) for each in functions], 90) <= FUNCTION_LINES
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of its body, without its docstring."""
+    first = function.body[1 if ast.get_docstring(function) is not None else 0 :]
+    return int(function.end_lineno or 0) - first[0].lineno + 1 if first else 0
 
 
 def test_every_room_has_something_in_it() -> None:
-    for room in (path for top in ("app", "models", "datamodules") for path in (ROOT / top).rglob("*") if path.is_dir()):
+    for room in (path for top in ROOMS for path in (ROOT / top).rglob("*") if path.is_dir()):
         if room.name != "__pycache__":
             assert [path for path in room.glob("*.py") if path.name != "__init__.py"] or any(room.glob("*/*.py")), room

@@ -14,8 +14,8 @@ from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictur
 from app.reports.data.tables import drawn, task_table
 from app.runs import RUNS
 from datamodules.batch import MultiTaskBatch
-from datamodules.multitask import MultiTaskDataModule, limited
-from datamodules.sampling import DrawSampler
+from datamodules.multitask import MultiTaskDataModule
+from datamodules.sampling import DrawSampler, World
 from models.errors import ConfigurationError
 
 MOST_PICTURES = 32
@@ -41,18 +41,15 @@ def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
 def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, MultiTaskBatch]:
     """The table of the tasks, what a step is, and the first batch that the first process trains on."""
     ranks, accumulate = processes(trainer), trainer.accumulate_grad_batches
-
-    def used(length: int) -> int:
-        return limited(length, 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches)
-
-    train = data.datasets["train"]
-    plan = data.sampling.plan(train.labelled, train.tasks, data.seed, ranks, accumulate, limit=used)
-    micro_batches = used(len(plan))
+    limit = 1.0 if trainer.limit_train_batches is None else trainer.limit_train_batches
+    world = World(ranks=ranks, accumulate=accumulate, limit=limit)
+    train, plan = data.datasets["train"], data.train_plan(world)
+    micro_batches = world.limited(len(plan))
     if not micro_batches:
         raise ConfigurationError("trainer.limit_train_batches", "must leave a batch", trainer.limit_train_batches)
     draws = drawn(plan, micro_batches, accumulate)
     labelled = {split: dataset.labelled for split, dataset in data.datasets.items()}
-    sampler = DrawSampler(plan, 0, ranks, accumulate, micro_batches, lambda: (0, 0))
+    sampler = DrawSampler(plan, world)
     step = (
         f"A step has {draws.rows:.4g} rows on average ({_counted(ranks, 'process', 'processes')}, "
         f"{_counted(accumulate, 'micro-batch', 'micro-batches')} each), "

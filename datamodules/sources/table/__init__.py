@@ -1,6 +1,6 @@
 """A table of rows: images and features in, any mixture of tasks out."""
 
 from datamodules.sources.table.kinds import Column
-from datamodules.sources.table.table import Table, encoded_alike
+from datamodules.sources.table.table import Table
 
-__all__ = ["Column", "Table", "encoded_alike"]
+__all__ = ["Column", "Table"]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sources.base import SPLITS, Source, SplitName
+from datamodules.sources.base import Source
 from datamodules.sources.images import ImageMode
+from datamodules.sources.split import SPLITS, SplitName
 from datamodules.sources.table.features import Features
 from datamodules.sources.table.kinds import Column, read_labels
 from datamodules.sources.table.reading import first, first_of_same, place, read_table
@@ -125,6 +126,24 @@ class Table(Source):
         parts[rows] = torch.where(held_out, SPLITS.index("val"), SPLITS.index("train"))
         table = copy.copy(self)
         table._place(parts)
+        return table
+
+    def aligned(self, name: str, sources: Mapping[str, Source]) -> Source:
+        """This table; its features, if it has any, encoded by the training rows of all tables with features.
+
+        Raises:
+            ValueError: Another table does not have the same features in the same order, of the same kinds.
+        """
+        if self._features is None:
+            return self
+        tables = {key: each for key, each in sources.items() if isinstance(each, Table)}
+        kinds = {key: table._features.kinds for key, table in tables.items() if table._features}
+        other, expected = next(iter(kinds.items()))
+        if list(self._features.kinds.items()) != list(expected.items()):
+            rule = f"features must be those of the other table, {other!r}, {expected}"
+            raise DataError(f"data.sources.{name}", rule, self._features.kinds)
+        table = copy.copy(self)
+        table._alike = [tables[key] for key in kinds]
         return table
 
     def _given_parts(self, cells: pl.Series, blank: pl.Series) -> Tensor:
@@ -244,26 +263,3 @@ def _groups(table: str, cells: pl.Series, blank: pl.Series) -> Tensor:
 def _same(cells: pl.Series) -> Tensor:
     """The first row [N] with the same cell as each row."""
     return torch.tensor(first_of_same(cells.to_frame()).to_numpy())
-
-
-def encoded_alike(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """The sources, of which the tables with features encode them alike: by the training rows of all these tables.
-
-    Raises:
-        ValueError: Two tables do not have the same features in the same order, of the same kinds.
-    """
-    tables = {
-        name: copy.copy(source) for name, source in sources.items() if isinstance(source, Table) and source._features
-    }
-    kinds = {name: list(table._features.kinds.items()) for name, table in tables.items() if table._features}
-    for name, mine in kinds.items():
-        other, expected = next(iter(kinds.items()))
-        if mine != expected:
-            raise DataError(
-                f"data.sources.{name}",
-                f"features must be those of the other table, {other!r}, {dict(expected)}",
-                dict(mine),
-            )
-    for table in tables.values():
-        table._alike = list(tables.values())
-    return {**sources, **tables}
