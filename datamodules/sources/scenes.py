@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
-from datamodules.reading.maps import ClassMap, Map, ValueMap, VectorMap
 from datamodules.sources.base import Source, Split, SplitName
 from datamodules.splits.folds import Folds
 from datamodules.splits.splitting import Integers, split_rows
 from datamodules.targets import Dense, Target
+from datamodules.targets.maps import ClassMap, Map, ValueMap, VectorMap
 
 IMAGE = "image"
 OVERSHOOT = 0.5  # how far resampling may have put pixels beyond [0, 1]; bytes are refused
