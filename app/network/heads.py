@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from app.tasks import HeadFactory, Task
-from datamodules.targets import Dense
 from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
@@ -34,7 +33,7 @@ def build_heads(
 
 
 def _check_kind(task: Task, head: Head) -> None:
-    wants = isinstance(task.target, Dense)
+    wants = task.target.dense
     if wants != isinstance(head, DenseHead):
         one = "a dense one, such as UpsamplingHead or DeepLabHead" if wants else "no dense one"
         raise ConfigurationError(

@@ -29,6 +29,8 @@ class TaskConfig:
         rate: Factor of the learning rate of the task's head.
         auxiliary: Train the task, but leave it out of `loss/val/total`, by which the best checkpoint is chosen.
         head: Another head than `model.head`.
+        task: How the label is learned, a class derived from `app.tasks.Task`: for a kind of target that is your own, or
+            in place of what its kind has.
         loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
             continuous target's are standardised; a binary or continuous output comes as [B]), returns one loss a row
             (`reduction: none` for torch's own). Of a dense target, both are maps, which have been filled where labels
@@ -44,6 +46,7 @@ class TaskConfig:
     rate: float = 1.0
     auxiliary: bool = False
     head: HeadFactory | None = None
+    task: TaskFactory | None = None
     loss: nn.Module | None = None
     metrics: dict[str, Metric] | None = None
     label_smoothing: float = 0.0
@@ -157,6 +160,9 @@ class Task(nn.Module, ABC):
             key = f"model.tasks.{self.name}.{option}"
             raise ConfigurationError(key, f"must be {size} numbers that are not negative", values)
         return torch.tensor(values, dtype=torch.get_default_dtype())
+
+
+TaskFactory = Callable[[str, Target, TaskConfig], Task]
 
 
 def check_columns(tasks: Iterable[Task]) -> None:

@@ -198,16 +198,22 @@ TASKS: Mapping[type[Target], type[Task]] = {
 
 
 def task_of(name: str, target: Target, config: TaskConfig) -> Task:
-    """The task for a target of a known kind, or of a kind derived from one.
+    """The task that the configuration names, else the one for a target of a known kind or one derived from it.
 
     Raises:
-        ValueError: The kind is unknown, or the configuration does not fit it.
+        ValueError: The kind is unknown and no task is named, or the configuration does not fit it.
     """
+    if config.task is not None:
+        return config.task(name, target, config)
     for kind, task in TASKS.items():
         if isinstance(target, kind):
             return task(name, target, config)
     kinds = ", ".join(kind.__name__ for kind in TASKS)
-    raise ConfigurationError(f"data.targets.{name}", f"must be a {kinds} or derived from one", type(target).__name__)
+    raise ConfigurationError(
+        f"data.targets.{name}",
+        f"must be a {kinds} or derived from one, or model.tasks.{name}.task must be how it is learned",
+        type(target).__name__,
+    )
 
 
 def _pos_weight(task: Task, weight: Literal["balanced"] | float | list[float], positives: list[float]) -> Tensor:

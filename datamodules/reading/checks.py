@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.errors import DataError
 from datamodules.reading.reader import Reader
 from datamodules.sources import Source, Split, SplitName
-from datamodules.targets import Binary, Categorical, Dense, MultiLabel, Target
+from datamodules.targets import Target
 
 Shape = tuple[int, ...]
 
@@ -74,7 +74,7 @@ def check_split(name: SplitName, splits: Mapping[str, Split], targets: Mapping[s
 
 def fitted_target(task: str, target: Target, splits: Sequence[Split]) -> Target:
     """`target` with the statistics of the training `splits` of all sources that carry it, if it has any."""
-    if isinstance(target, Dense):  # whose labels need not be in memory
+    if target.dense:  # whose labels need not be in memory
         return target
     return target.fitted(torch.cat([split.labels(task) for split in splits if task in split.labelled]))
 
@@ -86,10 +86,12 @@ def check_classes(splits: Mapping[SplitName, Mapping[str, Split]], targets: Mapp
         ValueError: One does not.
     """
     for task, target in targets.items():
-        if not isinstance(target, Binary | Categorical | MultiLabel):
+        if target.class_names is None or target.dense:
             continue
-        carried = [split.labels(task) for split in splits["train"].values() if task in split.labelled]
-        trained = torch.stack([_members(labels, target) for labels in carried]).any(dim=0)
+        trained = torch.zeros(len(target.class_names), dtype=torch.bool)
+        for split in splits["train"].values():
+            if task in split.labelled:
+                trained[target.members(split.labels(task))[1]] = True
         for name in ("val", "test"):
             for source, split in splits[name].items():
                 if task in split.labelled:
@@ -136,31 +138,18 @@ def common_input_shape(
     return expected
 
 
-def _members(labels: Tensor, target: Binary | Categorical | MultiLabel) -> Tensor:
-    """Which classes (of a binary target, no and yes) occur among labels [N, ...]: bool [C]."""
-    if isinstance(target, MultiLabel):
-        return labels.bool().any(dim=0)
-    return torch.bincount(labels.long(), minlength=len(_names(target))) > 0
-
-
-def _names(target: Binary | Categorical | MultiLabel) -> tuple[str, ...]:
-    return target.names if isinstance(target, Binary) else target.classes
-
-
-def _check_members(
-    where: str, split: Split, task: str, target: Binary | Categorical | MultiLabel, trained: Tensor
-) -> None:
+def _check_members(where: str, split: Split, task: str, target: Target, trained: Tensor) -> None:
     """Refuse the first row of a class that is not among the `trained` ones, bool [C]."""
-    labels = split.labels(task)
-    unseen = (labels.bool() & ~trained).any(dim=1) if isinstance(target, MultiLabel) else ~trained[labels.long()]
-    if unseen.any():
-        first = int(unseen.nonzero()[0])
-        row = split.name(int(split.labelled[task].nonzero()[first]))
-        index = (labels[first].bool() & ~trained).nonzero()[0] if isinstance(target, MultiLabel) else labels[first]
+    rows, classes = target.members(split.labels(task))
+    if len(unseen := (~trained[classes]).nonzero()):
+        first = int(unseen[0])
+        row = split.name(int(split.labelled[task].nonzero()[rows[first]]))
+        assert target.class_names is not None
         raise DataError(
             f"{where}, {row}, target {task!r}",
             "a class must occur in split 'train' too",
-            f"{_names(target)[int(index)]!r}, which does not; add rows of it to 'train', or leave the class out",
+            f"{target.class_names[int(classes[first])]!r}, which does not; add rows of it to 'train', or leave the "
+            "class out",
         )
 
 
@@ -174,7 +163,7 @@ def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) ->
     if isinstance(read.inputs, dict):
         return {name: tuple(x.shape[1:]) for name, x in read.inputs.items()}
     for task, labels in read.labels.items():
-        if isinstance(targets[task], Dense) and labels.shape[-2:] != read.inputs.shape[-2:]:
+        if targets[task].dense and labels.shape[-2:] != read.inputs.shape[-2:]:
             raise DataError(
                 "data.sources",
                 f"{split.name(row)}, target {task!r}: a label must be of its image's height and "

@@ -50,7 +50,7 @@ class TorchvisionTransforms(Transforms):
     """Transforms of torchvision.transforms.v2, or a user's own subclasses of its `Transform`.
 
     Labels that lie on the image move with it: masks (`torchvision.tv_tensors.Mask`), and labels of a value a pixel
-    (`datamodules.reading.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings
+    (`datamodules.targets.maps`), where flips, crops within the image and `Resize` are right, `RandomScaledCrop` brings
     the camera nearer, and what would make them wrong is refused. Resizing alone leaves depth as it is: the same view on
     other pixels. Beside labels that lie on the image, what would move the image alone is refused: policies such as
     `RandAugment`, and `ToPureTensor` anywhere but at the end. Other labels and other modalities stay as they are. In

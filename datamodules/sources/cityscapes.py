@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from datamodules.reading.maps import InverseDepthMap
 from datamodules.sources.scenes import Layer, Scenes, chosen, classes_of, values_of
 from datamodules.targets import DenseCategorical, DenseContinuous
+from datamodules.targets.maps import InverseDepthMap
 
 Task = Literal["segmentation", "depth"]
 TASKS: tuple[Task, ...] = ("segmentation", "depth")

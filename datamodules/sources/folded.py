@@ -13,7 +13,7 @@ from datamodules.errors import DataError
 from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import Folds, strata_of
 from datamodules.splits.splitting import Members, members_of
-from datamodules.targets import Binary, Categorical, Target
+from datamodules.targets import Target
 
 
 def folded_splits(
@@ -31,9 +31,7 @@ def folded_splits(
     """
     rows = torch.arange(sum(len(part) for part in given.values()))
     whole = JoinedSplit(given, rows)
-    task = folds.stratify
-    classes = task in whole.labelled and isinstance(targets.get(task), Categorical | Binary)
-    strata = whole.strata(task) if task is not None and classes else None
+    strata = whole.strata(folds.stratify, targets)
     held_out = folds.held_out(len(rows), strata, whole.groups, whole.members(targets))
     view = FastJoinedSplit if all(hasattr(part, "__getitems__") for part in given.values()) else JoinedSplit
     return {"train": view(given, rows[~held_out]), "val": view(given, rows[held_out])}
@@ -66,9 +64,11 @@ class JoinedSplit(Split):
         sample, labels = part[place]
         return sample, {**self.labels_of(row), **labels}  # all of a batch have the same tasks
 
-    def strata(self, task: str) -> Tensor:
-        """Class numbers [N] of a task with classes, -1 without a label."""
-        return strata_of(self._labels[task], self.labelled[task])
+    def strata(self, task: str | None, targets: Mapping[str, Target]) -> Tensor | None:
+        """Class numbers [N] of a task, -1 without a label; None if no row carries it or it has no classes."""
+        if task not in self._labels or task not in targets or not targets[task].exclusive:
+            return None
+        return strata_of(targets[task], self._labels[task], self.labelled[task])
 
     def members(self, targets: Mapping[str, Target]) -> list[Members]:
         """The classes of the rows, by task."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from datamodules.reading.maps import DepthMap
 from datamodules.sources.scenes import Layer, Scenes, chosen, classes_of, normals_of, values_of
 from datamodules.targets import DenseCategorical, DenseContinuous, UnitVectors
+from datamodules.targets.maps import DepthMap
 
 Task = Literal["segmentation", "depth", "normal"]
 TASKS: tuple[Task, ...] = ("segmentation", "depth", "normal")

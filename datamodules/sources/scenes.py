@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
-from datamodules.reading.maps import ClassMap, Map, ValueMap, VectorMap
 from datamodules.sources.base import Source
 from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import Folds
 from datamodules.splits.splitting import Integers, split_rows
 from datamodules.targets import Dense, Target
+from datamodules.targets.maps import ClassMap, Map, ValueMap, VectorMap
 
 IMAGE = "image"
 OVERSHOOT = 0.5  # how far resampling may have put pixels beyond [0, 1]; bytes are refused

@@ -18,8 +18,9 @@ from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
 from datamodules.sources.items import Items, one_line
 from datamodules.sources.split import Split, SplitName
+from datamodules.splits.folds import strata_of
 from datamodules.splits.splitting import members_of
-from datamodules.targets import Binary, Categorical, Dense, Target
+from datamodules.targets import Target
 
 
 class TorchDataset(Source):
@@ -63,7 +64,7 @@ class TorchDataset(Source):
         seed: int = 0,
     ) -> None:
         for task, target in targets.items():
-            if isinstance(target, Dense):
+            if target.dense:
                 raise DataError(
                     f"targets.{task}",
                     "must have one label a row, which are held in memory",
@@ -168,7 +169,7 @@ def _whole(items: Items, targets: Mapping[str, Target]) -> ItemSplit:
     values, broken = _values(items, list(targets))
     labels, labelled, blanks = {}, {}, {}
     for task, target in targets.items():
-        blanks[task] = _typed(target, torch.zeros(target.label_shape, dtype=torch.float64))
+        blanks[task] = target.typed(torch.zeros(target.label_shape, dtype=torch.float64))
         numbers = torch.zeros(len(values), *target.label_shape, dtype=torch.float64)
         mask = torch.zeros(len(values), dtype=torch.bool)
         for row, value in enumerate(values):
@@ -180,7 +181,7 @@ def _whole(items: Items, targets: Mapping[str, Target]) -> ItemSplit:
                 numbers[row], mask[row] = label, True
             if isinstance(label, tv_tensors.TVTensor):
                 blanks[task] = tv_tensors.wrap(blanks[task], like=label)
-        labels[task] = _typed(target, numbers)
+        labels[task] = target.typed(numbers)
         labelled[task] = mask
     if broken:
         first = "; ".join(f"{items.name(row)}: {why}" for row, why in list(broken.items())[:3])
@@ -212,7 +213,7 @@ def _numbers(target: Target, value: Any) -> Tensor | None:
     if value is None:
         return None
     if isinstance(value, str):
-        names = target.classes if isinstance(target, Categorical) else getattr(target, "names", ())
+        names = (target.exclusive and target.class_names) or ()
         if value not in names:
             raise DataError(f"a label must be {f'one of {list(names)}' if names else target.rule}, found {value!r}")
         value = names.index(value)
@@ -224,21 +225,13 @@ def _numbers(target: Target, value: Any) -> Tensor | None:
         return None
     if label.numel() != prod(target.label_shape):
         raise DataError(f"a label must be {target.rule}, found {reprlib.repr(value)}")
-    label = _typed(target, label.reshape(target.label_shape))
+    label = target.typed(label.reshape(target.label_shape))
     return tv_tensors.wrap(label, like=value) if isinstance(value, tv_tensors.TVTensor) else label
-
-
-def _typed(target: Target, numbers: Tensor) -> Tensor:
-    """float64 numbers as class indices or in the default type; what is no index stays real, for `invalid` to refuse."""
-    indices = isinstance(target, Categorical) and torch.equal(numbers, numbers.round())
-    return numbers.to(torch.int64 if indices else torch.get_default_dtype())
 
 
 def _strata(split: ItemSplit, targets: Mapping[str, Target]) -> Tensor:
     """Class [N] of the first task that has classes."""
     for task, target in targets.items():
-        if isinstance(target, Categorical | Binary):
-            strata = torch.full((len(split),), -1)
-            strata[split.labelled[task]] = split.labels(task).long()
-            return strata
+        if target.exclusive:
+            return strata_of(target, split._labels[task], split.labelled[task])
     return torch.zeros(len(split), dtype=torch.int64)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datamodules.errors import DataError
 from datamodules.splits.splitting import Members, train_on_all_classes
-from datamodules.targets import Binary, Categorical, Target
+from datamodules.targets import Target
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Folds:
             raise DataError("data.folds.k", "must be at least 2", self.k)
         if not 0 <= self.fold < self.k:
             raise DataError("data.folds.fold", f"must be from 0 to {self.k - 1}", self.fold)
-        known = [task for task, target in targets.items() if isinstance(target, Categorical | Binary)]
+        known = [task for task, target in targets.items() if target.exclusive]
         if self.stratify is not None and self.stratify not in known:
             raise DataError("data.folds.stratify", f"must be a task with classes, one of {known}", repr(self.stratify))
 
@@ -93,6 +93,10 @@ class Folds:
         return torch.from_numpy(parts == 1)
 
 
-def strata_of(labels: Tensor, labelled: Tensor) -> Tensor:
-    """Class numbers [N] of the `labels` [N] of a task with classes, -1 for those that are not `labelled` [N]."""
-    return torch.where(labelled, labels.long(), -1)
+def strata_of(target: Target, labels: Tensor, labelled: Tensor) -> Tensor:
+    """Class numbers [N] by the `labels` [N, ...] of an exclusive target, -1 for those not `labelled` [N]."""
+    strata = torch.full((len(labels),), -1)
+    carried = labelled.nonzero().squeeze(1)
+    rows, classes = target.members(labels[carried])
+    strata[carried[rows]] = classes
+    return strata

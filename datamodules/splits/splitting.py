@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.targets import Binary, Categorical, MultiLabel, Target
+from datamodules.targets import Target
 
 Integers = NDArray[np.int64]
 Members = tuple[Integers, Integers]  # rows, and for each the number of a class that it is of; a row may be of several
@@ -88,12 +88,11 @@ def members_of(
     """
     members = []
     for task in labels:
-        if isinstance(targets.get(task), Categorical | Binary):
-            rows = labelled[task].nonzero().squeeze(1)
-            members.append((rows.numpy(), labels[task][rows].long().numpy()))
-        elif isinstance(targets.get(task), MultiLabel):
-            rows, classes = (labels[task].bool() & labelled[task][:, None]).nonzero(as_tuple=True)
-            members.append((rows.numpy(), classes.numpy()))
+        if task not in targets or targets[task].class_names is None:
+            continue
+        carried = labelled[task].nonzero().squeeze(1)
+        rows, classes = targets[task].members(labels[task][carried])
+        members.append((carried[rows].numpy(), classes.numpy()))
     return members
 
 

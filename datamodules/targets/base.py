@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
+
+FEW = 4  # numbers of a label that are all written out
 
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """One task's label: its values, their names or unit, and what the training split says of them."""
+    """One task's label: its values, their names or unit, and what the training split says of them.
+
+    Whatever depends on the kind of a label asks the target: a kind of the user's own answers as ours do.
+
+    Attributes:
+        dense: Whether a label is a map of the image's height and width, which need not be held in memory.
+        exclusive: Whether a row with a label is of exactly one class, by which rows can be divided.
+    """
+
+    dense: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -36,6 +50,44 @@ class Target(ABC):
         """What one label [...] that breaks the rule is, in words that end an error message."""
         return str(label.tolist())
 
-    @abstractmethod
     def fitted(self, labels: Tensor) -> Self:
-        """This target with the statistics of the training split's `labels` [N, ...]."""
+        """This target with the statistics of the training split's `labels` [N, ...], if it keeps any."""
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The user's own names of the C classes, by their numbers; None if there are no classes."""
+        return None
+
+    def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Which row of `labels` [N, ...] is of which class: row and class numbers, both [M], the rows in order.
+
+        A row may be of several classes or of none. Every class that is named here is to occur in training.
+        """
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+
+    def typed(self, numbers: Tensor) -> Tensor:
+        """Labels that were read as float64 `numbers` in the type in which they are held."""
+        return numbers.to(torch.get_default_dtype())
+
+    def on_image(self, label: Tensor) -> Tensor:
+        """One row's label as what torchvision's transforms take it for, beside the image."""
+        return label
+
+    def describe(self, label: Tensor) -> str:
+        """One row's label in the user's own names and unit; its shape, if it is of many numbers."""
+        if label.numel() > FEW:
+            return "×".join(str(size) for size in label.shape)
+        return ", ".join(f"{number:.4g}" for number in label.flatten().tolist())
+
+    def picture(self, label: Tensor) -> Tensor | None:
+        """One row's label in colours, uint8 [3, H, W]; None if it cannot be seen."""
+        return None
+
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        """What the training split's labels are, in few words; empty if nothing is known.
+
+        Args:
+            sampled: Labels of some training rows, of a dense target.
+        """
+        return ""

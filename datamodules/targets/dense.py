@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from datamodules.errors import DataError
+from datamodules.targets import colours
 from datamodules.targets.base import Target
+from datamodules.targets.maps import ClassMap, Map, ValueMap, VectorMap
+from datamodules.targets.words import shares, with_unit
 
 
 @dataclass(frozen=True)
 class Dense(Target):
-    """A value for each pixel of the input image, as a map of the image's height and width; some pixels may lack one."""
+    """A value for each pixel of the input image, as a map of the image's height and width; some pixels may lack one.
+
+    Attributes:
+        map_kind: How such a map moves with its image.
+    """
+
+    dense: ClassVar[bool] = True
+    map_kind: ClassVar[type[Map]] = ValueMap
 
     @property
     @abstractmethod
@@ -42,9 +54,36 @@ class Dense(Target):
         y, x = pixels[0]
         return f"{label[..., y, x].tolist()} at pixel ({y}, {x})"
 
-    def fitted(self, labels: Tensor) -> Self:
-        """Itself: the maps of a whole training split are not held in memory."""
-        return self
+    @override
+    def on_image(self, label: Tensor) -> Tensor:
+        return label if isinstance(label, Map) else label.as_subclass(self.map_kind)
+
+    @override
+    def describe(self, label: Tensor) -> str:
+        values, missing = self._known([label])
+        parts = [self.in_words(values), f"{missing:.0%} missing" if missing else ""]
+        return ", ".join(part for part in parts if part)
+
+    @override
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        if not sampled:
+            return "no row can be read"
+        values, missing = self._known(sampled)
+        return ", ".join(part for part in (self.statistics(values), f"{missing:.1%} missing") if part)
+
+    def in_words(self, values: Tensor) -> str:
+        """The P values of one map, [P] or [D, P], in few words."""
+        return ""
+
+    def statistics(self, values: Tensor) -> str:
+        """The P values of many maps, [P] or [D, P], in few words."""
+        return ""
+
+    def _known(self, labels: Sequence[Tensor]) -> tuple[Tensor, float]:
+        """The values of maps, [P] or [D, P], and the share of pixels without one."""
+        valid = [self.valid(label[None])[0] for label in labels]
+        values = torch.cat([label[..., mask] for label, mask in zip(labels, valid, strict=True)], dim=-1)
+        return values, 1 - values.shape[-1] / max(sum(mask.numel() for mask in valid), 1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +98,7 @@ class DenseCategorical(Dense):
         ValueError: `ignore_index` is the index of a class.
     """
 
+    map_kind: ClassVar[type[Map]] = ClassMap
     classes: tuple[str, ...]
     ignore_index: int = -1
 
@@ -99,6 +139,24 @@ class DenseCategorical(Dense):
             f"a map of class indices from 0 to {len(self.classes) - 1}, "
             f"or {self.ignore_index} where there is none, but not everywhere"
         )
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    @override
+    def in_words(self, values: Tensor) -> str:
+        return f"{int((values.long().bincount() > 0).sum())} classes"
+
+    @override
+    def statistics(self, values: Tensor) -> str:
+        counts = values.long().bincount(minlength=len(self.classes)) / max(len(values), 1)
+        return shares(dict(zip(self.classes, counts.tolist(), strict=True)))
+
+    @override
+    def picture(self, label: Tensor) -> Tensor:
+        return colours.of_classes(label, self.valid(label), len(self.classes))
 
 
 @dataclass(frozen=True)
@@ -141,6 +199,19 @@ class DenseContinuous(Dense):
         """Finiteness."""
         return "a map of finite numbers, or NaN where there is none, but not everywhere"
 
+    @override
+    def in_words(self, values: Tensor) -> str:
+        return with_unit(f"{values.min():.3g} to {values.max():.3g}", self.unit) if len(values) else ""
+
+    @override
+    def statistics(self, values: Tensor) -> str:
+        std, mean = torch.std_mean(values.double(), correction=0)
+        return with_unit(f"mean {mean:.4g}, std {std:.4g}", self.unit)
+
+    @override
+    def picture(self, label: Tensor) -> Tensor:
+        return colours.of_numbers(label, self.valid(label))
+
 
 @dataclass(frozen=True)
 class UnitVectors(Dense):
@@ -150,6 +221,7 @@ class UnitVectors(Dense):
         dimensions: D.
     """
 
+    map_kind: ClassVar[type[Map]] = VectorMap
     dimensions: int = 3
 
     @property
@@ -180,3 +252,7 @@ class UnitVectors(Dense):
     def rule(self) -> str:
         """The length."""
         return f"{self.dimensions} maps, of vectors of length 1, or of zeros where there is none, but not everywhere"
+
+    @override
+    def picture(self, label: Tensor) -> Tensor:
+        return colours.of_vectors(label, self.valid(label[None])[0])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from datamodules.targets.base import Target
+from datamodules.targets.words import shares, with_unit
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Categorical(Target):
         counts: Training rows per class, in the same order.
     """
 
+    exclusive: ClassVar[bool] = True
     classes: tuple[str, ...]
     counts: tuple[int, ...] = ()
 
@@ -47,6 +51,29 @@ class Categorical(Target):
         counts = torch.bincount(labels.long(), minlength=len(self.classes))
         return replace(self, counts=tuple(counts.tolist()))
 
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    @override
+    def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.arange(len(labels)), labels.long()
+
+    @override
+    def typed(self, numbers: Tensor) -> Tensor:
+        whole = torch.equal(numbers, numbers.round())  # others stay real, for `invalid` to refuse
+        return numbers.long() if whole else super().typed(numbers)
+
+    @override
+    def describe(self, label: Tensor) -> str:
+        return self.classes[int(label)]
+
+    @override
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        rows = sum(self.counts)
+        return shares({name: count / rows for name, count in zip(self.classes, self.counts, strict=True)})
+
 
 @dataclass(frozen=True)
 class Binary(Target):
@@ -57,6 +84,7 @@ class Binary(Target):
         positives: Share of ones among the training rows.
     """
 
+    exclusive: ClassVar[bool] = True
     names: tuple[str, str] = ("no", "yes")
     positives: float = 0.5
 
@@ -82,6 +110,23 @@ class Binary(Target):
     def fitted(self, labels: Tensor) -> Self:
         """With the share of ones in `labels`."""
         return replace(self, positives=labels.double().mean().item())
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, str]:
+        return self.names
+
+    @override
+    def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.arange(len(labels)), labels.long()
+
+    @override
+    def describe(self, label: Tensor) -> str:
+        return self.names[int(label)]
+
+    @override
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        return shares({self.names[0]: 1 - self.positives, self.names[1]: self.positives})
 
 
 @dataclass(frozen=True)
@@ -118,6 +163,24 @@ class MultiLabel(Target):
     def fitted(self, labels: Tensor) -> Self:
         """With the share of ones in each column of `labels`."""
         return replace(self, positives=tuple(labels.double().mean(dim=0).tolist()))
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    @override
+    def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        rows, classes = labels.bool().nonzero(as_tuple=True)
+        return rows, classes
+
+    @override
+    def describe(self, label: Tensor) -> str:
+        return ", ".join(name for name, there in zip(self.classes, label.tolist(), strict=True) if there) or "none"
+
+    @override
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        return shares(dict(zip(self.classes, self.positives, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -157,3 +220,11 @@ class Continuous(Target):
         """With mean and standard deviation of `labels`."""
         std, mean = torch.std_mean(labels.double(), correction=0)
         return replace(self, mean=mean.item(), std=std.item() or 1.0)
+
+    @override
+    def describe(self, label: Tensor) -> str:
+        return with_unit(f"{label.item():.4g}", self.unit)
+
+    @override
+    def summary(self, sampled: Sequence[Tensor] = ()) -> str:
+        return with_unit(f"mean {self.mean:.4g}, std {self.std:.4g}", self.unit)

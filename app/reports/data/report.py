@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from app.reports.data.maps import sampled_labels
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
 from app.reports.data.tables import drawn, task_table
 from app.runs import RUNS
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
+from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.reader import Reader
 from datamodules.sampling import DrawSampler, World
+from datamodules.targets import Target
 from models.errors import ConfigurationError
 
 MOST_PICTURES = 32
+SAMPLED = 32  # training rows whose pixels are counted
 
 
 def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
@@ -57,6 +63,18 @@ def survey(trainer: Namespace, data: MultiTaskDataModule) -> tuple[Table, str, M
     )
     table = task_table(data.targets, labelled, draws, sampled_labels(train, data.targets))
     return table, step, train[next(iter(sampler))]
+
+
+def sampled_labels(dataset: MultiTaskDataset, targets: Mapping[str, Target]) -> dict[str, list[Tensor]]:
+    """Dense task → its labels in some rows, spread evenly, that can be read; before any transform."""
+    reader = Reader(skip=True)
+    labels: dict[str, list[Tensor]] = {}
+    for task in (task for task, target in targets.items() if target.dense):
+        rows = dataset.labelled[dataset.tasks.index(task)].nonzero().squeeze(1)
+        some = rows[some_rows(len(rows), SAMPLED)]
+        read = [reader(split, torch.tensor([row]), torch.tensor([0])) for split, row in dataset.located(some)]
+        labels[task] = [each.labels[task][0] for each in read if each.inputs is not None]
+    return labels
 
 
 def processes(trainer: Namespace) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from app.reports.data.maps import coloured, described
 from datamodules.batch import Inputs, MultiTaskBatch
-from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target
+from datamodules.targets import Target
 
 SIDE = 160  # of a picture, its longer one, in pixels
 GAP, LINE, FONT_SIZE = 12, 17, 13
@@ -20,12 +21,10 @@ COLUMNS = 8
 MOST_LINES = 12  # of labels under a picture
 MISSING = "–"
 BLACK, GREY, PALE = "#202020", "#707070", "#b0b0b0"
-
-FONTS = ("DejaVuSans.ttf", "Arial.ttf")  # of the system; Pillow's own, the last resort, lacks all but plain letters
+DPI = 100
 
 Line = tuple[str, str]
-Tile = tuple[Image.Image | None, Line]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Tile = tuple[Tensor | None, Line]
 
 
 def pictures(inputs: Inputs) -> Tensor | None:
@@ -42,28 +41,19 @@ def some_rows(rows: int, most: int) -> list[int]:
 
 
 def labels_of(batch: MultiTaskBatch, row: int, targets: Mapping[str, Target]) -> list[Line]:
-    """(task, label in the user's own words) of one row of a batch; a label that it does not have is a dash.
-
-    Dense labels are shown as pictures, by `maps_of_row`.
-    """
-    lines = []
-    for task, target in targets.items():
-        if not isinstance(target, Dense):
-            label = label_of(batch, row, task)
-            lines.append((task, MISSING if label is None else words(target, label)))
-    return lines
+    """(task, label in the user's own words) of one row of a batch, maps left out; one that it lacks is a dash."""
+    flat = {task: label_of(batch, row, task) for task, target in targets.items() if not target.dense}
+    return [(task, MISSING if label is None else targets[task].describe(label)) for task, label in flat.items()]
 
 
 def maps_of_row(batch: MultiTaskBatch, row: int, targets: Mapping[str, Target]) -> list[Tile]:
     """For every dense task, a picture of one row's label, and what it is; no picture if it has none."""
     tiles: list[Tile] = []
     for task, target in targets.items():
-        if isinstance(target, Dense):
+        if target.dense:
             label = label_of(batch, row, task)
             tiles.append(
-                (None, (task, MISSING))
-                if label is None
-                else (coloured(target, label), (task, described(target, label)))
+                (None, (task, MISSING)) if label is None else (target.picture(label), (task, target.describe(label)))
             )
     return tiles
 
@@ -72,22 +62,6 @@ def label_of(batch: MultiTaskBatch, row: int, task: str) -> Tensor | None:
     """A row's label in a batch; None if it has none."""
     places = (batch.rows[task] == row).nonzero() if task in batch.rows else torch.empty(0)
     return batch.targets[task][places[0, 0]] if len(places) else None
-
-
-def words(target: Target, label: Tensor) -> str:
-    """One row's label in the user's own names and unit; its shape, where it is neither a number nor few of them."""
-    match target:
-        case Categorical(classes):
-            return classes[int(label)]
-        case Binary(names):
-            return names[int(label)]
-        case MultiLabel(classes):
-            return ", ".join(name for name, there in zip(classes, label.tolist(), strict=True) if there) or "none"
-        case Continuous(unit):
-            return f"{label.item():.4g}" + (f" {unit}" if unit else "")
-    if label.numel() > 4:
-        return "×".join(str(size) for size in label.shape)
-    return ", ".join(f"{number:.4g}" for number in label.flatten().tolist())
 
 
 def contact_sheet(
@@ -99,24 +73,65 @@ def contact_sheet(
         images: [B, C, H, W] of 1 or 3 channels; each is stretched from its smallest to its largest value.
         labels: [B] (task, label) of each picture, the same number each.
         title: Stands at the top.
-        maps: [B] a tile for each dense label, the same number each.
+        maps: [B] a tile for each dense label, the same number each: bytes [3, H, W], and what stands under them.
     """
     cells = _cells(images, labels, maps or [[]] * len(images))
-    font = _font()
     size, per_cell = cells[0][0][0].size, len(cells[0])
     columns, width = min(max(1, COLUMNS // per_cell), len(cells)) * per_cell, max(SIDE, size[0])
     height = size[1] + LINE // 2 + LINE * max(len(lines) for _, lines in cells[0]) + GAP
     rows = -(-len(cells) * per_cell // columns)
     top = 2 * GAP + LINE
-    sheet = Image.new("RGB", (GAP + columns * (width + GAP), top + rows * (height + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), _fitted(title, sheet.width - 2 * GAP, font), BLACK, font)
+    page = _Page(GAP + columns * (width + GAP), top + rows * (height + GAP))
+    page.write(title, GAP, GAP, page.width - 2 * GAP, BLACK)
     for number, (picture, lines) in enumerate(tile for cell in cells for tile in cell):
         x, y = GAP + number % columns * (width + GAP), top + number // columns * (height + GAP)
-        sheet.paste(picture, (x, y))
-        for place, (task, label) in enumerate(lines):
-            _write(draw, (x, y + size[1] + LINE // 2 + place * LINE), task, label, width, font)
-    return sheet
+        page.paste(picture, x, y)
+        for place, line in enumerate(lines):
+            _write(page, line, x, y + size[1] + LINE // 2 + place * LINE, width)
+    return page.drawn()
+
+
+class _Page:
+    """A white picture that is filled from its upper left corner; lengths are pixels."""
+
+    def __init__(self, width: int, height: int) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.font_manager import FontProperties
+
+        self.width, self.height = width, height
+        self.figure = Figure((width / DPI, height / DPI), dpi=DPI)
+        self.canvas: Any = FigureCanvasAgg(self.figure)
+        self.font = FontProperties(family="DejaVu Sans", size=FONT_SIZE * 72 / DPI)  # which matplotlib brings along
+        self._widths: dict[str, float] = {}
+
+    def paste(self, picture: Image.Image, x: int, y: int) -> None:
+        """Put a picture there, pixel by pixel."""
+        self.figure.figimage(np.asarray(picture), x, self.height - y - picture.height)
+
+    def write(self, text: str, x: float, y: float, width: float, colour: str) -> float:
+        """Write on one line, the end left out where it is wider than `width`; how wide it has become."""
+        text = " ".join(text.split())
+        shown = text
+        while shown and self._width(shown) > width:
+            text = text[:-1]
+            shown = text and f"{text}…"
+        baseline = self.height - y - FONT_SIZE
+        self.figure.text(x, baseline, shown, color=colour, font=self.font, transform=None, parse_math=False)
+        return self._width(shown)
+
+    def drawn(self) -> Image.Image:
+        """The picture."""
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font lacks
+            self.canvas.draw()
+        return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
+
+    def _width(self, text: str) -> float:
+        if text not in self._widths:
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
+                size = self.canvas.get_renderer().get_text_width_height_descent(text, self.font, ismath=False)
+            self._widths[text] = size[0]
+        return self._widths[text]
 
 
 def _cells(
@@ -126,9 +141,8 @@ def _cells(
     cells = []
     for image, lines, tiles in zip(images, labels, maps, strict=True):
         picture = _picture(image)
-        blank = Image.new("RGB", picture.size, "white")
-        beside = [blank if tile is None else tile.resize(picture.size, Image.Resampling.NEAREST) for tile, _ in tiles]
-        cells.append([(picture, _shortened(lines)), *zip(beside, [[line] for _, line in tiles], strict=True)])
+        beside = [(_beside(picture, colours), [line]) for colours, line in tiles]
+        cells.append([(picture, _shortened(lines)), *beside])
     return cells
 
 
@@ -137,6 +151,7 @@ def _picture(image: Tensor) -> Image.Image:
     low, high = image.min(), image.max()
     stretched = (image - low) / (high - low).clamp_min(torch.finfo(image.dtype).tiny)
     picture: Image.Image = functional.to_pil_image(functional.to_dtype(stretched, torch.uint8, scale=True))
+    picture = picture.convert("RGB")
     factor = SIDE / max(picture.size)
     if factor >= 2:
         whole = int(factor)
@@ -145,43 +160,22 @@ def _picture(image: Tensor) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC)
 
 
+def _beside(picture: Image.Image, colours: Tensor | None) -> Image.Image:
+    """A map in colours [3, H, W], of the size of a picture; white if there is none."""
+    if colours is None:
+        return Image.new("RGB", picture.size, "white")
+    tile: Image.Image = functional.to_pil_image(colours)
+    return tile.resize(picture.size, Image.Resampling.NEAREST)
+
+
 def _shortened(lines: Sequence[Line]) -> Sequence[Line]:
     if len(lines) <= MOST_LINES:
         return lines
     return [*lines[: MOST_LINES - 1], ("…", f"and {len(lines) - MOST_LINES + 1} more")]
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    task: str,
-    label: str,
-    width: int,
-    font: Font,
-) -> None:
+def _write(page: _Page, line: Line, x: int, y: int, width: int) -> None:
     """One line: the task, then its label."""
-    name = _fitted(task, width // 2, font) + "  "
-    draw.text(corner, name, GREY, font)
-    x, y = corner[0] + font.getlength(name), corner[1]
-    if label == MISSING:
-        middle = y + LINE // 2
-        draw.line([(x, middle), (x + FONT_SIZE // 2, middle)], PALE)
-        return
-    draw.text((x, y), _fitted(label, corner[0] + width - x, font), BLACK, font)
-
-
-def _font() -> Font:
-    for name in FONTS:
-        with suppress(OSError):
-            return ImageFont.truetype(name, FONT_SIZE)
-    return ImageFont.load_default(size=FONT_SIZE)
-
-
-def _fitted(text: str, width: float, font: Font) -> str:
-    """`text` on one line, its end left out where it is wider than `width` pixels."""
-    text = " ".join(text.split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    task, label = line
+    begin = page.write(task, x, y, width // 2, GREY) + FONT_SIZE // 2
+    page.write(label, x + begin, y, width - begin, PALE if label == MISSING else BLACK)

@@ -9,13 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from app.reports.data.maps import counted, spread
 from datamodules.sampling import Plan
 from datamodules.sources import SplitName
-from datamodules.targets import Binary, Categorical, Continuous, Dense, MultiLabel, Target
+from datamodules.targets import Target
 
 STEPS = 1_000  # from which the shares are counted, or fewer where an epoch has fewer
-LISTED = 4  # classes that are all listed; of more, only the rarest and the most frequent
 
 
 @dataclass(frozen=True)
@@ -75,38 +73,8 @@ def task_table(
     for t, (task, target) in enumerate(targets.items()):
         counts = [str(int(mask[t].sum())) for mask in labelled.values()]
         share = f"{draws.shares[t]:.1%}"
-        words = pixel_balance(target, (sampled or {})[task]) if isinstance(target, Dense) else balance(target)
-        table.add_row(task, type(target).__name__, *counts, escape(words), share)
+        words = escape(target.summary((sampled or {}).get(task, ())))
+        table.add_row(task, type(target).__name__, *counts, words, share)
     table.add_section()
     table.add_row("rows", "", *(str(mask.shape[1]) for mask in labelled.values()), "", "")
     return table
-
-
-def balance(target: Target) -> str:
-    """What the training split's labels are: the share of each class, or mean, spread and unit."""
-    match target:
-        case Categorical(classes, counts):
-            return _shares(dict(zip(classes, (count / sum(counts) for count in counts), strict=True)))
-        case Binary((no, yes), positives):
-            return _shares({no: 1 - positives, yes: positives})
-        case MultiLabel(classes, positives):
-            return _shares(dict(zip(classes, positives, strict=True)))
-        case Continuous(unit, mean, std):
-            return f"mean {mean:.4g}, std {std:.4g}" + (f" {unit}" if unit else "")
-    return ""
-
-
-def pixel_balance(target: Dense, labels: Sequence[Tensor]) -> str:
-    """What rows' `labels` are: the share of each class, or mean, spread and unit, and the share without a value."""
-    if not labels:
-        return "no row can be read"
-    missing, shares = counted(target, labels)
-    parts = [_shares(shares) if shares else spread(target, labels), f"{missing:.1%} missing"]
-    return ", ".join(part for part in parts if part)
-
-
-def _shares(shares: dict[str, float]) -> str:
-    if len(shares) <= LISTED:
-        return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
-    return f"{len(shares)} classes: fewest {low} ({shares[low]:.1%}), most {high} ({shares[high]:.1%})"

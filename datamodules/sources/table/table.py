@@ -25,7 +25,7 @@ from datamodules.sources.table.reading import first, first_of_same, place, read_
 from datamodules.sources.table.splits import FeatureRows, ImageRows
 from datamodules.splits.folds import Folds, strata_of
 from datamodules.splits.splitting import members_of, split_rows
-from datamodules.targets import Binary, Categorical, Target
+from datamodules.targets import Target
 
 
 class Table(Source):
@@ -182,9 +182,9 @@ class Table(Source):
 
     def _strata(self, task: str) -> Tensor | None:
         """Class numbers [N], -1 without a label; None if the table does not carry the task or it has no classes."""
-        if not isinstance(self.targets.get(task), Categorical | Binary):
+        if task not in self.targets or not self.targets[task].exclusive:
             return None
-        return strata_of(self._labels[task], self._labelled[task])
+        return strata_of(self.targets[task], self._labels[task], self._labelled[task])
 
     def _place(self, parts: Tensor) -> None:
         """Put every row into its split, `parts` [N], or -1 for none; refuse what two splits must not share."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.reports.data.report import processes
 from app.reports.data.sheet import contact_sheet, labels_of, pictures, some_rows
-from app.reports.data.tables import balance, drawn
+from app.reports.data.tables import drawn
 from datamodules.batch import MultiTaskBatch
 from datamodules.sampling import PerTask, Shared
 from datamodules.sources import ImageSplit, Source, SplitName, TensorSplit
@@ -195,13 +195,13 @@ def test_no_sheet_without_images(train_here: Callable, tmp_path: Path, capsys: p
     assert not (tmp_path / "runs").exists()
 
 
-def test_balance() -> None:
+def test_summary() -> None:
     many = Categorical(tuple("abcdef"), (10, 20, 30, 5, 15, 20))
-    assert balance(many) == "6 classes: fewest d (5.0%), most c (30.0%)"
-    assert balance(Categorical(("a", "b"), (3, 1))) == "a 75.0%, b 25.0%"
-    assert balance(Binary(("dry", "wet"), 0.2)) == "dry 80.0%, wet 20.0%"
-    assert balance(MultiLabel(("ring", "scar"), (0.25, 1.0))) == "ring 25.0%, scar 100.0%"
-    assert balance(Continuous(None, 2.0, 0.5)) == "mean 2, std 0.5"
+    assert many.summary() == "6 classes: fewest d (5.0%), most c (30.0%)"
+    assert Categorical(("a", "b"), (3, 1)).summary() == "a 75.0%, b 25.0%"
+    assert Binary(("dry", "wet"), 0.2).summary() == "dry 80.0%, wet 20.0%"
+    assert MultiLabel(("ring", "scar"), (0.25, 1.0)).summary() == "ring 25.0%, scar 100.0%"
+    assert Continuous(None, 2.0, 0.5).summary() == "mean 2, std 0.5"
 
 
 def partial_labels() -> Tensor:

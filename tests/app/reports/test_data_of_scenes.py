@@ -11,12 +11,11 @@ import yaml
 from conftest import SMALL
 from PIL import Image
 from test_data_command import table_rows
+from torch import Tensor
 
-from app.reports.data.maps import coloured, counted, described
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row
-from app.reports.data.tables import pixel_balance
 from datamodules.batch import MultiTaskBatch
-from datamodules.targets import Categorical, DenseCategorical, DenseContinuous, UnitVectors
+from datamodules.targets import Categorical, DenseCategorical, DenseContinuous, Target, UnitVectors
 
 KINDS = DenseCategorical(("sky", "road", "car"))
 DEPTH, NORMAL = DenseContinuous("m"), UnitVectors()
@@ -47,42 +46,47 @@ def test_report_of_nyuv2(
 
 def test_pixels_are_counted_over_all_rows() -> None:
     labels = [torch.tensor([[0, 1], [1, -1]]), torch.tensor([[-1, -1, -1, 1]])]
-    missing, shares = counted(KINDS, labels)
-    assert missing == 0.5
-    assert shares == {"sky": 0.25, "road": 0.75, "car": 0.0}
-    assert pixel_balance(KINDS, labels) == "sky 25.0%, road 75.0%, car 0.0%, 50.0% missing"
+    assert KINDS.summary(labels) == "sky 25.0%, road 75.0%, car 0.0%, 50.0% missing"
     depths = [torch.tensor([[1.0, torch.nan]]), torch.tensor([[3.0, 3.0], [torch.nan, 1.0]])]
-    assert pixel_balance(DEPTH, depths) == "mean 2, std 1 m, 33.3% missing"
-    assert pixel_balance(NORMAL, [torch.eye(3)[:, None]]) == "0.0% missing"
-    assert pixel_balance(NORMAL, []) == "no row can be read"
+    assert DEPTH.summary(depths) == "mean 2, std 1 m, 33.3% missing"
+    assert NORMAL.summary([torch.eye(3)[:, None]]) == "0.0% missing"
+    assert NORMAL.summary([]) == "no row can be read"
 
 
 def test_labels_in_words() -> None:
-    assert described(KINDS, torch.tensor([[0, 1], [1, -1]])) == "2 classes, 25% missing"
-    assert described(DEPTH, torch.tensor([[0.5, 2.0]])) == "0.5 to 2 m"
-    assert described(DEPTH, torch.full((2, 2), torch.nan)) == "100% missing"
-    assert described(NORMAL, torch.zeros(3, 1, 1)) == "100% missing"
+    assert KINDS.describe(torch.tensor([[0, 1], [1, -1]])) == "2 classes, 25% missing"
+    assert DEPTH.describe(torch.tensor([[0.5, 2.0]])) == "0.5 to 2 m"
+    assert DEPTH.describe(torch.full((2, 2), torch.nan)) == "100% missing"
+    assert NORMAL.describe(torch.zeros(3, 1, 1)) == "100% missing"
 
 
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
+def colours(target: Target, label: Tensor) -> np.ndarray:
+    """A map's colours, [H, W, 3]."""
+    picture = target.picture(label)
+    assert picture is not None
+    assert (picture.dtype, picture.shape) == (torch.uint8, (3, *label.shape[-2:]))
+    return picture.movedim(0, -1).numpy().astype(int)
+
+
 def test_labels_in_colours() -> None:
-    kinds = pixels(coloured(KINDS, torch.tensor([[0, 1, 2, 1, -1]])))[0]
+    kinds = colours(KINDS, torch.tensor([[0, 1, 2, 1, -1]]))[0]
     assert len({tuple(colour) for colour in kinds}) == 4
     assert tuple(kinds[1]) == tuple(kinds[3])
     assert tuple(kinds[4]) == (64, 64, 64) or tuple(kinds[4]) == (63, 63, 63)
-    depth = pixels(coloured(DEPTH, torch.tensor([[1.0, 2.0, 3.0, 5.0, torch.nan]])))[0]
+    depth = colours(DEPTH, torch.tensor([[1.0, 2.0, 3.0, 5.0, torch.nan]]))[0]
     brightness = depth.sum(axis=1)
     assert (np.diff(brightness[:4]) > 0).all()
     assert set(depth[4]) == set(kinds[4])
     ways = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])[:, None]
-    normal = pixels(coloured(NORMAL, ways))[0]
+    normal = colours(NORMAL, ways)[0]
     assert np.abs(normal[0] - [255, 127, 127]).max() <= 1
     assert np.abs(normal[1] - [127, 0, 127]).max() <= 1
     assert set(normal[3]) == set(kinds[4])
-    flat = pixels(coloured(DEPTH, torch.full((2, 2), torch.nan)))
+    flat = colours(DEPTH, torch.full((2, 2), torch.nan))
     assert len(np.unique(flat)) == 1
 
 
@@ -101,7 +105,7 @@ def test_maps_stand_at_the_right_of_their_image() -> None:
     tiles = [maps_of_row(batch, row, targets) for row in range(2)]
     assert [line for ((_, line),) in tiles] == [("kind", "1 classes"), ("kind", "–")]
     sheet = pixels(contact_sheet(batch.inputs, labels, "", tiles))
-    colour = pixels(coloured(KINDS, torch.ones(1, 1, dtype=torch.int64)))[0, 0]
+    colour = colours(KINDS, torch.ones(1, 1, dtype=torch.int64))[0, 0]
     of_colour = (sheet == colour).all(axis=2)
     assert of_colour.sum() == 160 * 160
     columns = of_colour.any(axis=0).nonzero()[0]

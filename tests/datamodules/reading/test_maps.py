@@ -13,11 +13,12 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional._utils import _KERNEL_REGISTRY
 
 from datamodules.multitask import MultiTaskDataModule
-from datamodules.reading.maps import ClassMap, DepthMap, InverseDepthMap, Map, RandomScaledCrop, VectorMap
+from datamodules.reading.maps import RandomScaledCrop
 from datamodules.reading.reader import Reader
 from datamodules.reading.transforms import TimmTransforms, TorchvisionTransforms
 from datamodules.sources import NYUv2, TensorSplit
 from datamodules.targets import DenseCategorical, DenseContinuous, UnitVectors
+from datamodules.targets.maps import ClassMap, DepthMap, InverseDepthMap, Map, VectorMap
 
 TURN = 0.4
 
