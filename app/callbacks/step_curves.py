@@ -34,7 +34,7 @@ class StepCurves(Callback):
             f"loss/step/{n}": loss for n, loss in zip(pl_module.tasks, losses, strict=True) if batch.counts[n]
         }
         if pl_module.balancing.shows:
-            shown = curves(list(pl_module.tasks), "step", of_step(pl_module.balancing.balance, len(pl_module.tasks)))
+            shown = curves(list(pl_module.tasks), "step", of_step(pl_module.balancing.record, len(pl_module.tasks)))
             values |= {name: value.item() for name, value in shown.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -191,7 +191,7 @@ class MultiTaskModule(LightningModule):
             self._trained(),
         )
         if last and self.balancing.shows:
-            self.stages["train"].balance.update(self.balancing.balance)
+            self.stages["train"].balance.update(self.balancing.record)
         if last and several:
             average_running_statistics(self)
 

@@ -14,7 +14,7 @@ FORBIDDEN = {
 }
 ALONE = {
     "app/transfer": {"torch", "app", "models"},
-    "app/balancing": {"torch", "torchjd", "numpy", "app", "models"},
+    "app/balancing": {"torch", "torchjd", "numpy", "typing_extensions", "app", "models"},
 }
 
 
