@@ -1,8 +1,8 @@
 """How the losses of several tasks become one update."""
 
-from app.balancing.base import Scalarizer, Step, Weighting
+from app.balancing.base import Scalarizer, Weighting
 from app.balancing.config import Balancer, GradientConfig, check_accumulation
-from app.balancing.engine.step import Balance, MicroBatch, Parameters
+from app.balancing.engine.step import MicroBatch, Parameters, Step, StepRecord
 from app.balancing.engine.update import Update
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.dwa import DWA
@@ -31,7 +31,6 @@ __all__ = [
     "RLW",
     "STCH",
     "UWSO",
-    "Balance",
     "Balancer",
     "CAGrad",
     "ExponentiatedGradient",
@@ -46,6 +45,7 @@ __all__ = [
     "Parameters",
     "Scalarizer",
     "Step",
+    "StepRecord",
     "UncertaintyWeighting",
     "Update",
     "Weighting",

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-
-@dataclass
-class Step:
-    """One optimizer step, over all ranks and micro-batches.
-
-    Attributes:
-        number: Optimizer steps before it.
-        epoch: Its epoch, from 0.
-        present: [T'] indices of the tasks with a labelled row in it, ascending. The others take no part in it.
-    """
-
-    number: int
-    epoch: int
-    present: Tensor
+from app.balancing.engine.step import Step
 
 
 class Scalarizer(nn.Module, ABC):
@@ -32,13 +18,34 @@ class Scalarizer(nn.Module, ABC):
 
     Attributes:
         linear: Whether the weights are known before the step's losses are.
+        constant: Whether they are always one.
+        observes: Whether `observe` is to be shown the steps.
         wants_norms: Whether `observe` needs the norms of the tasks' gradients at the last shared layer.
         looks_again: Whether `look_again` needs the losses of the same batch after the update.
+        needs_whole_batch: Whether a step's rows have to come in one micro-batch.
+        unused_options: Fields of `GradientConfig` that say nothing to it.
+        kind: What a refusal of these calls it.
     """
 
     linear: bool = False
+    constant: bool = False
+    observes: bool = False
     wants_norms: bool = False
     looks_again: bool = False
+    needs_whole_batch: bool = False
+    unused_options: frozenset[str] = frozenset({"level", "every", "scale_heads", "loss_transform"})
+    kind: str = "a loss weighting"
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a class that defines what, by its attributes, is never called.
+
+        Raises:
+            TypeError: It has its own `observe` or `look_again`, and does not say so.
+        """
+        super().__init_subclass__()
+        for method, declared in (("observe", "observes"), ("look_again", "looks_again")):
+            if getattr(cls, method) is not getattr(Scalarizer, method) and not getattr(cls, declared):
+                raise TypeError(f"{cls.__name__}: has `{method}`, so that it must say `{declared} = True`")
 
     def start(self, tasks: int) -> None:
         """Create the state for this many tasks; called once, before anything else."""
@@ -59,7 +66,14 @@ class Weighting(nn.Module, ABC):
 
     Task-specific parameters follow their own task's gradient. Random numbers come from torch's global generator, which
     is seeded by the step.
+
+    Attributes:
+        unused_options: Fields of `GradientConfig` that say nothing to it.
+        kind: What a refusal of these calls it.
     """
+
+    unused_options: frozenset[str] = frozenset()
+    kind: str = "a gradient method"
 
     def start(self, tasks: int) -> None:
         """Create the state for this many tasks; called once, before anything else."""
@@ -72,6 +86,27 @@ class Weighting(nn.Module, ABC):
             gramian: [T', T'] J Jᵀ in float64 on the CPU, at the losses' true scale, finite, with a positive diagonal.
             step: The step.
         """
+
+
+class RowRule(nn.Module, ABC):
+    """Rows of the tasks' gradients → the update of the shared parameters, for rules that have no weights.
+
+    Task-specific parameters follow their own task's gradient. Random numbers as in `Weighting`.
+
+    Attributes:
+        unused_options: Fields of `GradientConfig` that say nothing to it.
+        kind: What a refusal of these calls it.
+    """
+
+    unused_options: frozenset[str] = frozenset({"level", "every", "scale_heads"})
+    kind: str = "a method without weights"
+
+    def start(self, tasks: int) -> None:
+        """Create the state for this many tasks; called once, before anything else."""
+
+    @abstractmethod
+    def forward(self, rows: Tensor, step: Step) -> Tensor:
+        """The update [P] from the rows [T', P] of the tasks `step.present`, none of them zero."""
 
 
 def normalised(gramian: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from torchjd.aggregation import Aggregator, GramianWeightedAggregator
+from torchjd.aggregation import Aggregator
 
-from app.balancing.base import Scalarizer, Weighting
+from app.balancing.base import RowRule, Scalarizer, Weighting
 from models.errors import ConfigurationError
 
 Balancer = Scalarizer | Weighting | Aggregator
@@ -33,12 +33,17 @@ class GradientConfig:
     loss_transform: Scalarizer | None = None
 
 
-def check_config(balancer: Balancer, config: GradientConfig) -> None:
+def check_config(method: Scalarizer | Weighting | RowRule, name: str, config: GradientConfig) -> None:
     """Refuse what does not fit together.
 
+    Args:
+        method: What balances.
+        name: What the user calls it.
+        config: The options.
+
     Raises:
-        ValueError: An option of gradient methods is given to a loss weighting, or to an aggregator without weights an
-            option that is about these.
+        ConfigurationError: An option of gradient methods is given to a loss weighting, or to a method without weights
+            one that is about these.
     """
     if config.every < 1:
         raise ConfigurationError("model.gradients.every", "must be at least 1", config.every)
@@ -48,26 +53,20 @@ def check_config(balancer: Balancer, config: GradientConfig) -> None:
             "must be 'parameters' with a loss transform that looks at gradients",
             f"{config.level!r} with {type(config.loss_transform).__name__}",
         )
-    needless = {"level", "every", "scale_heads", "loss_transform"} if isinstance(balancer, Scalarizer) else set()
-    kind = "a loss weighting"
-    if isinstance(balancer, Aggregator) and not isinstance(balancer, GramianWeightedAggregator):
-        needless, kind = {"level", "every", "scale_heads"}, "a method without weights"
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.name in needless and value != field.default:
+        if field.name in method.unused_options and value != field.default:
             found = type(value).__name__ if isinstance(value, Scalarizer) else value
-            raise ConfigurationError(
-                f"model.gradients.{field.name}", f"is not for {kind} such as {type(balancer).__name__}", found
-            )
+            raise ConfigurationError(f"model.gradients.{field.name}", f"is not for {method.kind} such as {name}", found)
 
 
 def check_accumulation(scalarizer: Scalarizer, config: GradientConfig, micro_batches: int) -> None:
     """Refuse to accumulate what has to be known of a whole step at once.
 
     Raises:
-        ValueError: Shared features, or losses after the update, are wanted of several micro-batches.
+        ConfigurationError: Shared features, or losses after the update, are wanted of several micro-batches.
     """
-    if micro_batches > 1 and (config.level == "features" or scalarizer.looks_again):
+    if micro_batches > 1 and (config.level == "features" or scalarizer.needs_whole_batch):
         what = "model.gradients.level features" if config.level == "features" else type(scalarizer).__name__
         raise ConfigurationError(
             "trainer.accumulate_grad_batches",

@@ -32,7 +32,7 @@ class StepCurves(Callback):
         values = {f"loss/step/{name}": loss for name, loss in pl_module.step.by_task().items()}
         if pl_module.balancing.shows:
             names = list(pl_module.network.tasks)
-            shown = curves(names, "step", of_step(pl_module.balancing.balance, len(names)))
+            shown = curves(names, "step", of_step(pl_module.balancing.record, len(names)))
             values |= {name: value.item() for name, value in shown.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from app.balancing import Balance
+from app.balancing import StepRecord
 
 Balances = tuple[Tensor, Tensor, Tensor, Tensor]  # weights [T], norms [T], cosines [T, T], share of steps in conflict
 
@@ -39,14 +39,14 @@ class BalanceMetrics(Metric):
         for state in ("conflicts", "compared"):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, balance: Balance) -> None:
+    def update(self, record: StepRecord) -> None:
         """Add a step, unless it overflowed and is skipped."""
-        present = balance.present
-        if balance.weights is not None and balance.weights.isfinite().all():
-            self.weights[present] += balance.weights.to(self.weights)
+        present = record.present
+        if record.weights is not None and record.weights.isfinite().all():
+            self.weights[present] += record.weights.to(self.weights)
             self.weighed[present] += 1
-        if balance.gramian is not None and balance.gramian.isfinite().all():
-            norms, cosines = norms_and_cosines(balance.gramian.to(self.norms))
+        if record.gramian is not None and record.gramian.isfinite().all():
+            norms, cosines = norms_and_cosines(record.gramian.to(self.norms))
             self.norms[present] += norms
             self.seen[present] += 1
             met = ~cosines.isnan()
@@ -61,10 +61,10 @@ class BalanceMetrics(Metric):
         return self.weights / self.weighed, self.norms / self.seen, self.cosines / self.met, share
 
 
-def of_step(balance: Balance, tasks: int) -> Balances:
+def of_step(record: StepRecord, tasks: int) -> Balances:
     """A single step's, as `BalanceMetrics.compute` gives an epoch's."""
     metrics = BalanceMetrics(tasks)
-    metrics.update(balance)
+    metrics.update(record)
     weights, norms, cosines, share = metrics.compute()
     return weights, norms, cosines, share
 

@@ -1,4 +1,4 @@
-"""What several ranks do together; on one process each is true as it stands, and does nothing."""
+"""What several ranks exchange; on one process, whatever wraps its model, each gives what it was given."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from torch import Tensor
 
 
 def several() -> bool:
-    """Whether there are other ranks."""
+    """Whether there is more than one rank: the one question on which every collective depends."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def sum_in_place(x: Tensor) -> None:
-    """Replace a tensor by its sum over the ranks. Collective."""
+def sum_over_ranks(x: Tensor) -> None:
+    """Replace a tensor by its sum over the ranks, equal bit for bit on all of them. Collective."""
     if several():
         dist.all_reduce(x)
+
+
+def take_from_first(x: Tensor) -> None:
+    """Replace a tensor by that of rank 0. Collective."""
+    if several():
+        dist.broadcast(x, src=0)

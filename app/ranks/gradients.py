@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from app.ranks.collectives import several, sum_over_ranks
+
 BUCKET_BYTES = 64 * 2**20
 
 
@@ -28,7 +30,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameters: The trainable parameters, the same on every rank and in the same order.
     """
     parameters = list(parameters)
-    if not parameters:
+    if not (parameters and several()):
         return
     reached = reached_anywhere([p.grad is not None for p in parameters], parameters[0].device)
     parameters = [parameter for parameter, anywhere in zip(parameters, reached, strict=True) if anywhere]
@@ -36,7 +38,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for bucket in (bucket for _, kind in by_kind for bucket in _buckets(list(kind))):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        sum_over_ranks(flat)
         for parameter, total in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
             parameter.grad = total.view_as(parameter)
 
@@ -54,10 +56,10 @@ def average_running_statistics(module: nn.Module) -> None:
         for buffer in (norm.running_mean, norm.running_var)
         if buffer is not None
     ]
-    if not buffers:
+    if not (buffers and several()):
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
-    dist.all_reduce(flat)
+    sum_over_ranks(flat)
     flat /= dist.get_world_size()
     for buffer, mean in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
@@ -79,5 +81,5 @@ def _buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
 def reached_anywhere(reached: list[bool], device: torch.device) -> list[bool]:
     """Of each parameter, whether any rank has reached it; for all at once, since the answer is waited for."""
     flags = torch.tensor(reached, dtype=torch.float32, device=device)
-    dist.all_reduce(flags)
+    sum_over_ranks(flags)
     return [ranks > 0 for ranks in flags.tolist()]

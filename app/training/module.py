@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from app.balancing import Balancer, FixedWeights, GradientConfig, Parameters, Update
 from app.measuring.stage import StageMetrics
 from app.network.network import BackboneFactory, Network, SharingFactory
-from app.ranks.collectives import several, sum_in_place
+from app.ranks.collectives import several, sum_over_ranks
 from app.ranks.gradients import average_running_statistics
 from app.runs import stamp
 from app.tasks import HeadFactory, TaskConfig
@@ -151,14 +151,15 @@ class MultiTaskModule(LightningModule):
         micro_batch = step.micro_batch(trainer.global_step, trainer.current_epoch, of, ends, rows, size)
         self.balancing.backward(step.release(), scale * of, micro_batch, self._trained())
         if ends and self.balancing.shows:
-            self.stages["train"].balance.update(self.balancing.balance)
+            self.stages["train"].balance.update(self.balancing.record)
         if ends and several():
             average_running_statistics(self)
 
     def _trained(self) -> Parameters:
         """The parameters that are trained."""
         own = [self.network.task_parameters(name) for name in self.network.tasks]
-        return Parameters(self.network.shared_parameters(), own)
+        compared = self.network.sharing.compared_weights()
+        return Parameters(self.network.shared_parameters(), own, compared)
 
     def _losses(self, batch: MultiTaskBatch, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Task → this batch's part of the mean over the step's labelled rows, of its sum of losses."""
@@ -195,7 +196,7 @@ class MultiTaskModule(LightningModule):
         with self.trainer.precision_plugin.forward_context():  # as the first time
             sums = self.network.losses(batch, call((batch.inputs, batch.rows)) if batch.rows else {})
         losses = self.step.vector(self._losses(batch, sums), self.device)
-        sum_in_place(losses)
+        sum_over_ranks(losses)
         self.balancing.look_again(self.step.weigh(losses))
 
     def step_ends(self) -> bool:

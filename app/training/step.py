@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from app.balancing import MicroBatch, Step
-from app.ranks.collectives import sum_in_place
+from app.ranks.collectives import sum_over_ranks
 from datamodules.batch import MultiTaskBatch
 
 
@@ -52,7 +52,7 @@ class TrainingStep:
 
     def end(self) -> None:
         """Sum the losses over the ranks. Collective."""
-        sum_in_place(self.losses)
+        sum_over_ranks(self.losses)
 
     def release(self) -> dict[int, Tensor]:
         """The weighted losses, whose graph is let go of here."""

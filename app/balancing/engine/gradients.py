@@ -35,7 +35,7 @@ from torch.autograd.graph import GradientEdge
 Gradients = tuple[Tensor | None, ...]
 
 
-class Cut:
+class FeatureCut:
     """Takes the graph apart at a module's outputs, the shared features."""
 
     def __init__(self, module: nn.Module) -> None:

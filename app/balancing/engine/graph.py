@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-Reader = tuple[Any, int, bool]  # an operation, which of its arguments is read, and whether it is transposed first
+Use = tuple[Any, int, bool]  # an operation, which of its arguments is read, and whether it is transposed first
 
 
 class Graph:
@@ -56,7 +56,7 @@ class Graph:
         """Whether any loss reaches the parameter."""
         return id(parameter) in self._leaves
 
-    def only_reader(self, parameter: nn.Parameter) -> Reader | None:
+    def only_reader(self, parameter: nn.Parameter) -> Use | None:
         """The one operation that reads the parameter, if there is just one."""
         found = self._one(self._leaves.get(id(parameter)))
         if found is None or found[0].name() != "TBackward0":
@@ -155,7 +155,7 @@ def products(graph: Graph, parameters: Sequence[nn.Parameter]) -> list[Product]:
     return [product for product in found if product is not None]
 
 
-def _product(weight: nn.Parameter, reader: Reader, by_reader: dict[Reader, nn.Parameter]) -> Product | None:
+def _product(weight: nn.Parameter, reader: Use, by_reader: dict[Use, nn.Parameter]) -> Product | None:
     node, place, transposed = reader
     edge = GradientEdge(node, 0)
     if node.name() == "ConvolutionBackward0":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from app.ranks.collectives import several, sum_over_ranks
 from app.ranks.gradients import reached_anywhere
 
 CHUNK = 2**18
@@ -54,9 +54,9 @@ class Jacobian:
     def sum_over_ranks(self) -> None:
         """Add up the rows of all ranks; moves T'·P numbers. Collective."""
         self._complete()
-        if self.inputs:
+        if self.inputs and several():
             self.reached = reached_anywhere(self.reached, self.rows.device)
-            dist.all_reduce(self.rows)
+            sum_over_ranks(self.rows)
 
     def gramian(self) -> Tensor:
         """J Jᵀ [T', T'], in float64 on the CPU."""

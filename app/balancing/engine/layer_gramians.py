@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from app.balancing.engine.costs import rows_pay_pass_by_pass
 from app.balancing.engine.graph import Graph, Product, products
 from app.balancing.engine.jacobian import Jacobian
-
-MULTIPLY_ADDS_PER_NUMBER = 20  # in the time in which one number is moved from or to memory
 
 
 class LayerGramians:
@@ -44,7 +43,7 @@ class LayerGramians:
 
     def begin(self, losses: Sequence[Tensor]) -> None:
         """Find the layers of a step in the graph of its tasks' losses, before any backward pass."""
-        self.layers = [x for x in products(Graph(losses), self.parameters) if is_cheaper_by_rows(x, self.tasks)]
+        self.layers = [x for x in products(Graph(losses), self.parameters) if rows_pay_pass_by_pass(x, self.tasks)]
         covered = {id(parameter) for layer in self.layers for parameter in layer.parameters}
         rest = [parameter for parameter in self.parameters if id(parameter) not in covered]
         if not self.rest.is_for(rest, self.tasks):
@@ -83,23 +82,3 @@ class LayerGramians:
         """Let go of the step."""
         self.rest.clear()
         self.layers, self.outputs, self.inputs = [], [], []
-
-
-def is_cheaper_by_rows(layer: Product, tasks: int) -> bool:
-    """Whether a layer's Gramian costs less from rows than from a weight gradient a task."""
-    sizes = layer.positions, layer.fan_in, len(layer.weight)
-    return cost_by_rows(*sizes, tasks) < cost_by_weights(*sizes, tasks)
-
-
-def cost_by_rows(positions: int, fan_in: int, out: int, tasks: int) -> int:
-    """Multiply-adds: A Aᵀ, its products with every D_t, those with every D_s, and the one weight gradient."""
-    products = positions**2 * (fan_in + tasks * out) + tasks**2 * positions * out + positions * fan_in * out
-    moved = positions**2 + 4 * positions * fan_in + 5 * tasks * positions * out + fan_in * out
-    return products + MULTIPLY_ADDS_PER_NUMBER * moved
-
-
-def cost_by_weights(positions: int, fan_in: int, out: int, tasks: int) -> int:
-    """Multiply-adds: a weight gradient a task, their inner products, and their weighted sum."""
-    products = tasks * positions * fan_in * out + (tasks**2 + tasks) * fan_in * out
-    moved = tasks * positions * (fan_in + out) + 5 * tasks * fan_in * out
-    return products + MULTIPLY_ADDS_PER_NUMBER * moved

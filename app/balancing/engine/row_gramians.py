@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from app.balancing.engine.costs import rows_pay_in_one_pass
 from app.balancing.engine.gradients import Gradients, gradients_of
-from app.balancing.engine.graph import Graph, Product, Reader, products
-from app.balancing.engine.layer_gramians import MULTIPLY_ADDS_PER_NUMBER
+from app.balancing.engine.graph import Graph, Product, Use, products
 
 
 class RowGramians:
@@ -78,7 +78,7 @@ class RowGramians:
         ]
         self.layers, self.outputs = [layer for layer, _ in reached], [gradient for _, gradient in reached]
         for layer, gradient in reached:
-            if not is_cheaper_by_rows(layer, self.tasks):
+            if not rows_pay_in_one_pass(layer, self.tasks):
                 self.by_weights += zip(layer.parameters, self._gradients(layer, gradient), strict=True)
         for other, found in zip(self.others, gradients[count:], strict=True):
             for parameter, part in [] if found is None else other.gradients(found):
@@ -106,7 +106,7 @@ class RowGramians:
 
     def _by_rows(self) -> list[tuple[Product, Tensor]]:
         pairs = zip(self.layers, self.outputs, strict=True)
-        return [(layer, gradient) for layer, gradient in pairs if is_cheaper_by_rows(layer, self.tasks)]
+        return [(layer, gradient) for layer, gradient in pairs if rows_pay_in_one_pass(layer, self.tasks)]
 
     def clear(self) -> None:
         """Let go of the step."""
@@ -201,7 +201,7 @@ def _parts(graph: Graph, parameters: Sequence[nn.Parameter]) -> tuple[list[Produ
     return layers, [Other(GradientEdge(node, 0), _gradients_of(node, read)) for node, read in by_node.items()]
 
 
-def _is_known(reader: Reader) -> bool:
+def _is_known(reader: Use) -> bool:
     node, place, transposed = reader
     if transposed:
         return False
@@ -237,13 +237,3 @@ def _gradients_of(node: Any, read: dict[int, nn.Parameter]) -> Callable[[Tensor]
         return [(parameter, parts[place]) for place, parameter in read.items()]
 
     return gradients
-
-
-def is_cheaper_by_rows(layer: Product, tasks: int) -> bool:
-    """Whether a layer's Gramian costs less from rows than from a weight gradient a task, each from its own rows."""
-    positions, fan_in, out = layer.positions, layer.fan_in, len(layer.weight)
-    by_rows = positions**2 * (fan_in + out) + positions * fan_in * out
-    by_rows += MULTIPLY_ADDS_PER_NUMBER * (3 * positions**2 + 4 * positions * fan_in + fan_in * out)
-    by_weights = positions * fan_in * out + (tasks**2 + tasks) * fan_in * out
-    by_weights += MULTIPLY_ADDS_PER_NUMBER * (positions * (fan_in + out) + 4 * tasks * fan_in * out)
-    return by_rows < by_weights

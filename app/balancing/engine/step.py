@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from app.balancing.base import Step
+
+@dataclass
+class Step:
+    """One optimizer step, over all ranks and micro-batches.
+
+    Attributes:
+        number: Optimizer steps before it.
+        epoch: Its epoch, from 0.
+        present: [T'] indices of the tasks with a labelled row in it, ascending. The others take no part in it.
+    """
+
+    number: int
+    epoch: int
+    present: Tensor
 
 
 @dataclass
@@ -30,10 +43,21 @@ class MicroBatch:
 
 @dataclass
 class Parameters:
-    """The trainable parameters: those that several tasks' losses reach, and by task those that its loss alone does."""
+    """The trainable parameters.
+
+    Attributes:
+        shared: Those that several tasks' losses reach.
+        own: By task, those that its loss alone reaches.
+        compared: The shared ones at which the norms of the tasks' gradients are compared; None for the last matrix.
+    """
 
     shared: list[nn.Parameter]
     own: list[list[nn.Parameter]]
+    compared: list[nn.Parameter] | None = None
+
+    def compared_at(self) -> list[nn.Parameter]:
+        """Those at which norms are compared, the last matrix if nothing else is said."""
+        return [p for p in self.shared if p.ndim > 1][-1:] if self.compared is None else self.compared
 
     def all_own(self) -> list[nn.Parameter]:
         """Those of every task."""
@@ -41,7 +65,7 @@ class Parameters:
 
 
 @dataclass
-class Balance:
+class StepRecord:
     """What a step showed.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from app.balancing.engine.gradients import all_tasks, each_task
@@ -12,6 +11,7 @@ from app.balancing.engine.jacobian import Jacobian
 from app.balancing.engine.layer_gramians import LayerGramians
 from app.balancing.engine.row_gramians import RowGramians
 from app.balancing.engine.step import MicroBatch, Parameters
+from app.ranks.collectives import several
 
 Way = Jacobian | LayerGramians | RowGramians
 
@@ -40,7 +40,7 @@ class TaskGradients:
             parameters: The shared ones, and each task's own.
             as_rows: Whether `rows` will be asked for.
         """
-        layered = micro_batch.of == 1 and not dist.is_initialized() and not as_rows
+        layered = micro_batch.of == 1 and not several() and not as_rows
         if layered and self._take_all(losses, micro_batch, parameters):
             return
         present, shared = micro_batch.step.present.tolist(), parameters.shared
@@ -81,7 +81,7 @@ class TaskGradients:
     def gramian(self) -> Tensor:
         """J Jᵀ [T', T'] over all ranks, in float64 on the CPU. Collective."""
         assert self._taken is not None
-        if dist.is_initialized():
+        if several():
             self.jacobian.sum_over_ranks()
         return self._taken.gramian()
 

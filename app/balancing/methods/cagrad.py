@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import CAGradWeighting
 
-from app.balancing.base import Step, Weighting, normalised
+from app.balancing.base import Weighting, normalised
+from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
 RESOLUTION = 1e-7  # of √(wᵀΓw), whose square is known to 1e-16

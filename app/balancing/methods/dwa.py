@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 from app.balancing.methods.epoch_means import EpochMeans
-from app.balancing.methods.near_zero import positive
+from app.balancing.methods.near_zero import floored
 from models.errors import ConfigurationError
 
 
@@ -27,6 +28,7 @@ class DWA(Scalarizer):
     """
 
     linear = True
+    observes = True
     last: Tensor  # [T] mean of the last epoch with the task that is over
     earlier: Tensor  # [T] mean of the one before
     over: Tensor  # [T] number of such epochs
@@ -47,7 +49,7 @@ class DWA(Scalarizer):
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The sum of the losses [T'] with the weights of the epoch."""
         last, earlier, over = self._past(step.epoch)
-        ratios = torch.where(over >= 2, positive(last) / positive(earlier), 1.0)
+        ratios = torch.where(over >= 2, floored(last) / floored(earlier), 1.0)
         weights = len(ratios) * (ratios / self.temperature).softmax(0)
         return (weights[step.present] * losses).sum()
 
@@ -55,7 +57,7 @@ class DWA(Scalarizer):
         """Add the losses to the epoch's means."""
         for kept, value in zip((self.last, self.earlier, self.over), self._past(step.epoch), strict=True):
             kept[step.present] = value[step.present]
-        self.running.add(positive(losses), step.present, step.epoch)
+        self.running.add(floored(losses), step.present, step.epoch)
 
     def _past(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """What `last`, `earlier` and `over` are for this epoch, in which a task may not have been seen yet."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import FairGradWeighting
 
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
 TOLERANCE = 1e-8  # of w_i^(1/α) (Γw)_i = 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
-from app.balancing.methods.near_zero import ZERO, positive
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
+from app.balancing.methods.near_zero import ZERO, floored
 from app.balancing.methods.task_adam import TaskAdam
 from models.errors import ConfigurationError
 
@@ -36,7 +37,9 @@ class FAMO(Scalarizer):
         ValueError: A rate is out of its range, or there is not one bound a task.
     """
 
+    observes = True
     looks_again = True
+    needs_whole_batch = True
     logits: Tensor
     bounds: Tensor
 
@@ -80,5 +83,5 @@ class FAMO(Scalarizer):
     def _excess(self, losses: Tensor, step: Step) -> Tensor:
         """The losses [T'] above their bounds, at least 1e-20."""
         if self.min_losses is None:
-            return positive(losses)
+            return floored(losses)
         return (losses - self.bounds[step.present]).clamp(min=ZERO)

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 
 
 class FixedWeights(Scalarizer):
@@ -13,6 +14,7 @@ class FixedWeights(Scalarizer):
     """
 
     linear = True
+    constant = True
 
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The sum of the losses [T']."""

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
-from app.balancing.methods.near_zero import ZERO, positive
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
+from app.balancing.methods.near_zero import ZERO, floored
 
 
 class GLS(Scalarizer):
@@ -19,4 +20,4 @@ class GLS(Scalarizer):
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The geometric mean of those losses [T'] that are above zero."""
         counted = (losses > ZERO).to(losses)
-        return ((positive(losses).log() * counted).sum() / counted.sum().clamp(min=1)).exp()
+        return ((floored(losses).log() * counted).sum() / counted.sum().clamp(min=1)).exp()

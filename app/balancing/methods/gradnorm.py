@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
-from app.balancing.methods.near_zero import ZERO, positive
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
+from app.balancing.methods.near_zero import ZERO, floored
 from app.balancing.methods.task_adam import TaskAdam
 from models.errors import ConfigurationError
 
@@ -41,6 +42,7 @@ class GradNorm(Scalarizer):
     """
 
     linear = True
+    observes = True
     wants_norms = True
     weights: Tensor
     first_losses: Tensor  # [T], 0 before the task was seen
@@ -67,7 +69,7 @@ class GradNorm(Scalarizer):
         """Move the weights, given the norms [T'] of the unweighted losses' gradients."""
         if norms is None:
             return
-        losses = positive(losses).to(self.weights)
+        losses = floored(losses).to(self.weights)
         norms = norms.to(self.weights)
         firsts = self.first_losses[step.present]
         firsts = torch.where(firsts > 0, firsts, losses * (losses > ZERO))

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import GradVacWeighting
 
-from app.balancing.base import Step, Weighting, normalised
+from app.balancing.base import Weighting, normalised
+from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
 

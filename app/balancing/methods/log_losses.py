@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
-from app.balancing.methods.near_zero import positive
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
+from app.balancing.methods.near_zero import floored
 
 
 class LogLosses(Scalarizer):
@@ -17,4 +18,4 @@ class LogLosses(Scalarizer):
 
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The sum of the logarithms of the losses [T']."""
-        return positive(losses).log().sum()
+        return floored(losses).log().sum()

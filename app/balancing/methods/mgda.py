@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 from app.balancing.methods.fairgrad import FairGrad
 from models.errors import ConfigurationError
 

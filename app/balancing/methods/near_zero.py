@@ -7,7 +7,7 @@ from models.errors import ConfigurationError
 ZERO = 1e-20  # a loss up to here counts as zero; its inverse is finite in float32
 
 
-def positive(losses: Tensor) -> Tensor:
+def floored(losses: Tensor) -> Tensor:
     """The losses [T'], at least 1e-20. One that is raised to it has no gradient: nothing is left to learn from it.
 
     Raises:
@@ -19,5 +19,5 @@ def positive(losses: Tensor) -> Tensor:
 
 
 def raised(losses: Tensor) -> Tensor:
-    """As `positive`, but with the losses' own gradient, so that a factor of them is their weight at zero too."""
-    return losses + (positive(losses) - losses).detach()
+    """As `floored`, but with the losses' own gradient, so that a factor of them is their weight at zero too."""
+    return losses + (floored(losses) - losses).detach()

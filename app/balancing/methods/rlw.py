@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 
 
 class RLW(Scalarizer):

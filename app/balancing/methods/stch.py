@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 from app.balancing.methods.epoch_means import EpochMeans
-from app.balancing.methods.near_zero import positive
+from app.balancing.methods.near_zero import floored
 from models.errors import ConfigurationError
 
 
@@ -29,6 +30,8 @@ class STCH(Scalarizer):
         ValueError: μ is not above 0, or the warm-up negative.
     """
 
+    observes = True
+
     def __init__(self, mu: float = 1.0, warmup_epochs: int = 5) -> None:
         super().__init__()
         if not mu > 0:
@@ -43,12 +46,12 @@ class STCH(Scalarizer):
 
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The smooth maximum of the losses [T'], or the sum of their logarithms in the warm-up."""
-        logs = positive(losses).log()
+        logs = floored(losses).log()
         if step.epoch < self.warmup_epochs:
             return logs.sum()
         seen = self.nadirs.epochs[step.present] >= 0
         nadirs = torch.where(seen, self.nadirs()[step.present], losses.detach())
-        return len(losses) * self.mu * ((logs - positive(nadirs).log()) / self.mu).logsumexp(0)
+        return len(losses) * self.mu * ((logs - floored(nadirs).log()) / self.mu).logsumexp(0)
 
     def observe(self, losses: Tensor, step: Step, norms: Tensor | None) -> None:
         """Add the losses to the epoch's means while the warm-up lasts, and where a task is seen for the first time."""

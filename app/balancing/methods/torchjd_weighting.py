@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchjd import Stateful
 from torchjd.aggregation import Aggregator, ConstantWeighting, GradDrop, GramianWeightedAggregator
+from typing_extensions import override
 
-from app.balancing.base import Step, Weighting, normalised
+from app.balancing.base import RowRule, Weighting, normalised
+from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
 OURS = ("GradVac", "NashMTL")  # with state that is saved
@@ -45,8 +47,22 @@ class TorchJDWeighting(Weighting):
         return weights
 
 
-def from_torchjd(aggregator: Aggregator, tasks: int) -> TorchJDWeighting | Aggregator:
-    """What stands for an aggregator in training: itself where it needs the Jacobian, or else a weighting.
+class TorchJDRule(RowRule):
+    """A torchjd aggregator that needs the gradients themselves, such as GradDrop or ConFIG."""
+
+    def __init__(self, aggregator: Aggregator) -> None:
+        super().__init__()
+        self.aggregator = aggregator
+
+    @override
+    def forward(self, rows: Tensor, step: Step) -> Tensor:
+        with restricted(self.aggregator, step.present, rows):
+            update: Tensor = self.aggregator(rows)
+        return update
+
+
+def from_torchjd(aggregator: Aggregator, tasks: int) -> TorchJDWeighting | TorchJDRule:
+    """What stands for an aggregator in training: a weighting, or a rule where it needs the Jacobian.
 
     Not offered are the rules that torchjd has as weightings only. SDMGrad and MoDo need products of gradients from two
     independent mini-batches, and apply the weights to a third: a step here has one batch, whose Gramian breaks their
@@ -73,7 +89,9 @@ def from_torchjd(aggregator: Aggregator, tasks: int) -> TorchJDWeighting | Aggre
             trial(jacobian)
     except ValueError as error:
         raise ConfigurationError("model.balancer", str(error)) from error
-    return TorchJDWeighting(aggregator) if isinstance(aggregator, GramianWeightedAggregator) else aggregator
+    if isinstance(aggregator, GramianWeightedAggregator):
+        return TorchJDWeighting(aggregator)
+    return TorchJDRule(aggregator)
 
 
 @contextmanager

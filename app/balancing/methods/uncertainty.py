@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 from app.balancing.methods.near_zero import raised
 
 

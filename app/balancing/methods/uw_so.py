@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
-from app.balancing.methods.near_zero import ZERO, positive
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
+from app.balancing.methods.near_zero import ZERO, floored
 from models.errors import ConfigurationError
 
 
@@ -34,6 +35,6 @@ class UWSO(Scalarizer):
     def forward(self, losses: Tensor, step: Step) -> Tensor:
         """The weighted sum of the losses [T']."""
         values = losses.detach()
-        logits = 1 / positive(values) / self.temperature
+        logits = 1 / floored(values) / self.temperature
         weights = logits.masked_fill(values <= ZERO, torch.finfo(logits.dtype).min).softmax(0)
-        return (weights * positive(losses)).sum()
+        return (weights * floored(losses)).sum()

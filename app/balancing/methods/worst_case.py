@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
 
@@ -37,6 +38,7 @@ class ExponentiatedGradient(Scalarizer):
         ValueError: The step size is not above 0.
     """
 
+    observes = True
     scores: Tensor
 
     def __init__(self, step_size: float = 0.01) -> None:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from app.balancing import MicroBatch, Parameters, Step
 from app.balancing.engine import layer_gramians, row_gramians
+from app.balancing.engine.costs import cost_by_rows, cost_by_weights
 from app.balancing.engine.gradients import gradients_of
 from app.balancing.engine.graph import Graph, products
 from app.balancing.engine.jacobian import Jacobian
-from app.balancing.engine.layer_gramians import LayerGramians, cost_by_rows, cost_by_weights
+from app.balancing.engine.layer_gramians import LayerGramians
 from app.balancing.engine.row_gramians import RowGramians
 from app.balancing.engine.task_gradients import TaskGradients
 from models.backbones import LeNet
@@ -139,8 +140,8 @@ def check(found: tuple[Tensor, list[Tensor | None]], expected: tuple[Tensor, lis
 
 
 def always(monkeypatch: pytest.MonkeyPatch, rows: bool) -> None:
-    for module in (layer_gramians, row_gramians):
-        monkeypatch.setattr(module, "is_cheaper_by_rows", lambda layer, tasks: rows)
+    for module, name in ((layer_gramians, "rows_pay_pass_by_pass"), (row_gramians, "rows_pay_in_one_pass")):
+        monkeypatch.setattr(module, name, lambda layer, tasks: rows)
 
 
 ALL = [torch.arange(BATCH)] * TASKS

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.balancing.base import Scalarizer, Step
+from app.balancing.base import Scalarizer
+from app.balancing.engine.step import Step
 from app.balancing.methods.dwa import DWA
 from app.balancing.methods.famo import FAMO
 from app.balancing.methods.fixed import FixedWeights

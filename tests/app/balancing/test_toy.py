@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import MGDA, PCGrad, UPGrad
 
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.nash_mtl import NashMTL
 from app.balancing.methods.torchjd_weighting import from_torchjd

@@ -137,7 +137,7 @@ def test_a_task_that_is_absent_takes_no_part(method: str) -> None:
     assert network.own[1].grad is None
     assert network.shared.grad.isfinite().all()
     assert network.shared.grad.any()
-    assert network.update.balance.present.tolist() == [0, 2]
+    assert network.update.record.present.tolist() == [0, 2]
 
 
 @every_method_
@@ -159,7 +159,7 @@ def test_heads_follow_their_own_loss_unless_they_are_to_be_weighed(method: str) 
     plain = Network("fixed", APART)
     network.step(ONES)
     plain.step(ONES)
-    weights = network.update.balance.weights
+    weights = network.update.record.weights
     for task, (own, expected) in enumerate(zip(network.own, plain.own, strict=True)):
         factor = weights[task] if method == "nash_mtl" else 1.0  # IMTL-L's factors begin at one
         torch.testing.assert_close(own.grad, expected.grad * factor)
@@ -170,7 +170,7 @@ def test_weights_are_held_between_refreshes() -> None:
     weights = []
     for number in range(4):
         network.step(ONES, number)
-        weights.append(network.update.balance.weights)
+        weights.append(network.update.record.weights)
         with torch.no_grad():
             network.shared -= 0.3 * network.shared.grad
     assert torch.equal(weights[0], weights[1])

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import IMTLG, AlignedMTL, DualProj, PCGrad, UPGrad
 
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.fairgrad import FairGrad
 from app.balancing.methods.gradvac import GradVac

@@ -12,13 +12,14 @@ from torch import Tensor
 from torchjd import aggregation as torchjd
 
 from app.balancing import Balancer
-from app.balancing.base import Step, Weighting
+from app.balancing.base import Weighting
+from app.balancing.engine.step import Step
 from app.balancing.methods.cagrad import CAGrad
 from app.balancing.methods.fairgrad import FairGrad
 from app.balancing.methods.gradvac import GradVac
 from app.balancing.methods.mgda import MGDA
 from app.balancing.methods.nash_mtl import NashMTL
-from app.balancing.methods.torchjd_weighting import TorchJDWeighting, from_torchjd, restricted
+from app.balancing.methods.torchjd_weighting import TorchJDRule, TorchJDWeighting, from_torchjd, restricted
 
 CLOSED_FORM = torch.tensor([[18.0, -22.0], [-22.0, 38.0]], dtype=torch.float64)  # of [[-4, 1, 1], [6, 1, 1]]
 
@@ -214,7 +215,9 @@ def test_what_a_jacobian_rule_has_by_task_is_left_out_too() -> None:
     leaking = torchjd.GradDrop(leak=torch.tensor([0.0, 1.0, 1.0]))
     constant = torchjd.Constant(torch.tensor([7.0, 1.0, 2.0]))
     for aggregator, expected in ((leaking, [-2.0, 2.0]), (constant, [-5.0, 6.0])):
-        assert from_torchjd(aggregator, 3) is aggregator
+        rule = from_torchjd(aggregator, 3)
+        assert isinstance(rule, TorchJDRule)
+        assert rule(jacobian, step(1, 2)).tolist() == expected
         with restricted(aggregator, torch.tensor([1, 2]), jacobian):
             assert aggregator(jacobian).tolist() == expected
         assert aggregator(torch.ones(3, 2)).isfinite().all()
@@ -227,7 +230,9 @@ def test_what_a_jacobian_rule_has_by_task_is_left_out_too() -> None:
 )
 def test_a_rule_that_needs_the_jacobian_stays_itself(aggregator: torchjd.Aggregator) -> None:
     before = torch.random.get_rng_state()
-    assert from_torchjd(aggregator, 3) is aggregator
+    rule = from_torchjd(aggregator, 3)
+    assert isinstance(rule, TorchJDRule)
+    assert rule.aggregator is aggregator
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -11,7 +11,7 @@ from conftest import SMALL, scalars
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from app.balancing import Balance
+from app.balancing import StepRecord
 from app.callbacks.cosine_map import heat_map
 from app.measuring.balance import BalanceMetrics, curves
 
@@ -57,10 +57,10 @@ def test_means_are_over_the_steps_of_a_task_or_of_both() -> None:
     metrics = BalanceMetrics(3)
     weights = torch.tensor([2.0, 4.0], dtype=torch.float64)
     rows = torch.tensor([[3.0, 4.0], [-3.0, 4.0]], dtype=torch.float64)
-    metrics.update(Balance(torch.tensor([0, 2]), weights, rows @ rows.T))
+    metrics.update(StepRecord(torch.tensor([0, 2]), weights, rows @ rows.T))
     rows = torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
-    metrics.update(Balance(torch.tensor([0, 1]), weights, rows @ rows.T))
-    metrics.update(Balance(torch.tensor([0, 1]), None))
+    metrics.update(StepRecord(torch.tensor([0, 1]), weights, rows @ rows.T))
+    metrics.update(StepRecord(torch.tensor([0, 1]), None))
     shown = {name: value.item() for name, value in curves(["a", "b", "c"], "train", metrics.compute()).items()}
     assert shown == {
         "weight/train/a": 2.0,
