@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.backbones import Backbone
 from models.sharing.base import Inputs, Sharing, take
-from models.sharing.statistics import StatisticsByTask
+from models.sharing.statistics import StatisticsByTask, statistics_of
 
 
 class HardSharing(Sharing):
@@ -38,7 +38,8 @@ class HardSharing(Sharing):
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
         if self.statistics == "batch" or not self.training:
-            features = self.shared_features(self.backbone(inputs))
+            with statistics_of(_rows(inputs)):
+                features = self.shared_features(self.backbone(inputs))
             return {task: RowsOf(features, chosen) for task, chosen in rows.items()}
         own = self.rows_in_trunk(rows)
         gathered = gather(inputs, torch.cat([rows[task] for task in own]))
@@ -96,3 +97,7 @@ def gather(inputs: Inputs, rows: Tensor) -> Inputs:
     if isinstance(inputs, dict):
         return {modality: x.index_select(0, rows) for modality, x in inputs.items()}
     return inputs.index_select(0, rows)
+
+
+def _rows(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
