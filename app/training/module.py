@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from app.balancing import Balancer, FixedWeights, GradientConfig, MicroBatch, Parameters, Step, Update
 from app.measuring.stage import StageMetrics
 from app.network.heads import Shape, build_heads
-from app.ranks.gradients import average_running_statistics
+from app.ranks.running_statistics import RunningStatistics
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from app.training.optimizer import options_of, restore_options, with_scheduler
 from app.training.schedulers import SchedulerFactory, total_steps
@@ -193,7 +193,7 @@ class MultiTaskModule(LightningModule):
         if last and self.balancing.shows:
             self.stages["train"].balance.update(self.balancing.balance)
         if last and several:
-            average_running_statistics(self)
+            self._statistics.average()
 
     def _micro_batch(self, batch: MultiTaskBatch, step: Step, losses: Tensor | None) -> MicroBatch:
         """Where a batch stands in a step, and which rows of the shared activations are each task's."""
@@ -272,6 +272,7 @@ class MultiTaskModule(LightningModule):
         if self.trainer.world_size > 1:
             wrapped: Any = self.trainer.strategy.model
             wrapped.require_backward_grad_sync = False
+            self._statistics = RunningStatistics(self)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""

@@ -65,8 +65,9 @@ class StatisticsOfOne(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.batch_norm or not kwargs["training"]:
             return func(*args, **kwargs)
+        x, mean, variance = args
         options = {"momentum": kwargs["momentum"], "eps": kwargs["eps"]}
-        return _normalised(*args, kwargs["weight"], kwargs["bias"], options)
+        return _normalised(x, mean, variance, kwargs["weight"], kwargs["bias"], options)
 
 
 def statistics_of(rows: int) -> AbstractContextManager[Any]:
