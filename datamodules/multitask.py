@@ -167,7 +167,7 @@ class MultiTaskDataModule(LightningDataModule):
         labelled = self.datasets[split].labelled
         rows = np.arange(labelled.shape[1])
         world = World(self.world.rank, self.world.ranks)
-        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, world.ranks)
+        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, world.ranks, fewest=1)
         return self._loader(split, DrawSampler(plan, world))
 
     def _loader(self, split: SplitName, sampler: DrawSampler) -> BatchLoader:

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from app.ranks.collectives import several, sum_over_ranks
 
@@ -41,28 +39,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         sum_over_ranks(flat)
         for parameter, total in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
             parameter.grad = total.view_as(parameter)
-
-
-def average_running_statistics(module: nn.Module) -> None:
-    """Replace the running mean and variance of every BatchNorm by their mean over the ranks.
-
-    The statistics are moving averages, so the mean of the ranks' is the moving average of the mean; it is exact for
-    the mean, and for the variance leaves out that the ranks' means differ, as averaging always does.
-    """
-    buffers = [
-        buffer
-        for norm in module.modules()
-        if isinstance(norm, _NormBase) and norm.training and norm.track_running_stats
-        for buffer in (norm.running_mean, norm.running_var)
-        if buffer is not None
-    ]
-    if not (buffers and several()):
-        return
-    flat = torch.cat([buffer.flatten() for buffer in buffers])
-    sum_over_ranks(flat)
-    flat /= dist.get_world_size()
-    for buffer, mean in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
-        buffer.copy_(mean.view_as(buffer))
 
 
 def _buckets(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:

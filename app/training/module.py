@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from app.balancing import Balancer, FixedWeights, GradientConfig, Parameters, Update
 from app.measuring.stage import StageMetrics
 from app.network.network import BackboneFactory, Network, SharingFactory
-from app.ranks.collectives import several, sum_over_ranks
-from app.ranks.gradients import average_running_statistics
+from app.ranks.collectives import sum_over_ranks
+from app.ranks.running_statistics import RunningStatistics
 from app.runs import stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
@@ -152,8 +152,8 @@ class MultiTaskModule(LightningModule):
         self.balancing.backward(step.release(), scale * of, micro_batch, self._trained())
         if ends and self.balancing.shows:
             self.stages["train"].balance.update(self.balancing.record)
-        if ends and several():
-            average_running_statistics(self)
+        if ends:
+            self._statistics.average()
 
     def _trained(self) -> Parameters:
         """The parameters that are trained."""
@@ -265,6 +265,7 @@ class MultiTaskModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""
+        self._statistics = RunningStatistics(self.network)
         wrapped: Any = self.trainer.strategy.model
         if wrapped is not self:
             wrapped.require_backward_grad_sync = False

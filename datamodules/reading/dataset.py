@@ -96,7 +96,7 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
 
     def _by_source(self, draw: Draw) -> Iterator[tuple[int, Draw]]:
         """The sources that the draw has rows of, and its part of each."""
-        if len(self.splits) == 1:
+        if len(self.splits) == 1 and len(draw.rows):
             yield 0, draw
             return
         source_of = np.searchsorted(self.ends, draw.rows, side="right")

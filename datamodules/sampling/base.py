@@ -53,6 +53,10 @@ class Plan(ABC):
     def draw(self, epoch: int, step: int) -> tuple[Integers, Integers, Booleans]:
         """Micro-batch `step` of `epoch` on all ranks: rows [B], their visits [B], and what they feed, bool [T, B]."""
 
+    def sharers(self, rows: int, ranks: int) -> int:
+        """How many of the ranks share the `rows` of a micro-batch; the others have none of it. Here all of them."""
+        return ranks
+
 
 class Sampling(ABC):
     """How the rows of a training step are chosen."""
@@ -111,7 +115,8 @@ class DrawSampler(Sampler[Draw]):
             counts = sum(feeds.sum(axis=1) for *_, feeds in draws).tolist()
             for step, (rows, visits, feeds) in zip(window, draws, strict=True):
                 if step >= done:
-                    part = slice(rank, None, ranks)
+                    sharers = self.plan.sharers(len(rows), ranks)
+                    part = slice(rank, None, sharers) if rank < sharers else slice(0)
                     yield Draw(rows[part], visits[part], feeds[:, part], counts)
 
 

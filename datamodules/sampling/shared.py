@@ -8,6 +8,7 @@ from math import ceil
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
 from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, permutation, positive
 
@@ -37,21 +38,28 @@ class Shared(Sampling):
 
 
 class Pages(Plan):
-    """An order of rows, cut into pages; a last page with fewer rows than ranks, or a single one, joins the one before.
+    """An order of rows, cut into pages; a last page of a single row joins the one before.
+
+    The pages are those of one process with as many rows. A rank has none of a short page rather than a single row,
+    from which batch normalisation learns nothing.
 
     Args:
         labelled: [T, N] bool.
         order: epoch → the rows that it visits.
         batch_size: Rows a page and rank.
         ranks: Number of processes.
+        fewest: Rows that a rank with any has at least, where a page has so many and `batch_size` is no less.
     """
 
-    def __init__(self, labelled: Tensor, order: Callable[[int], Integers], batch_size: int, ranks: int) -> None:
+    def __init__(
+        self, labelled: Tensor, order: Callable[[int], Integers], batch_size: int, ranks: int, fewest: int = 2
+    ) -> None:
         self.labelled, self.order, self.size = labelled.numpy(), order, batch_size * ranks
+        self.fewest = min(fewest, batch_size)
         self.book = lru_cache(maxsize=1)(self._book)
         rows = len(order(0))
-        short = 0 < rows % self.size < max(ranks, 2)  # BatchNorm learns nothing from a single row
-        self.pages = rows // self.size if short and rows > self.size else ceil(rows / self.size)
+        alone = rows % self.size == 1 and rows > self.size > 1
+        self.pages = rows // self.size if alone else ceil(rows / self.size)
 
     def __len__(self) -> int:
         """Pages."""
@@ -63,6 +71,10 @@ class Pages(Plan):
         page = slice(step * self.size, end)
         rows, visits, feeds = self.book(epoch)
         return rows[page], visits[page], feeds[:, page]
+
+    @override
+    def sharers(self, rows: int, ranks: int) -> int:
+        return min(ranks, max(rows // self.fewest, 1))
 
     def _book(self, epoch: int) -> tuple[Integers, Integers, Booleans]:
         """All pages of an epoch."""

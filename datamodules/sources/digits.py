@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -12,6 +14,8 @@ from datamodules.errors import DataError
 from datamodules.sources.base import Source
 from datamodules.sources.memory import TensorSplit
 from datamodules.sources.split import SPLITS, SplitName
+from datamodules.splits.folds import Folds, repaired
+from datamodules.splits.splitting import Integers
 from datamodules.targets import Binary, Categorical, Continuous, Target
 
 SCAN, CANVAS, WHITE = 8, 12, 16.0
@@ -22,7 +26,8 @@ class Digits(Source):
 
     One scan lies at the top left of a 12×12 canvas, a different one at the bottom right; where they meet, the brighter
     pixel counts. Tasks: `left` and `right` (which digit), `sum` of the two (continuous) and `parity` (are both even or
-    both odd). The scans are split before they are paired, so that no scan is in two splits.
+    both odd). The scans are split before they are paired, so that no scan is in two splits, and not in training and
+    validation of a fold.
 
     Args:
         train_pairs: Samples for training.
@@ -57,18 +62,36 @@ class Digits(Source):
         scans, digit = load_digits(return_X_y=True)
         train, rest = train_test_split(np.arange(len(digit)), train_size=0.7, stratify=digit, random_state=seed)
         val, test = train_test_split(rest, train_size=0.5, stratify=digit[rest], random_state=seed)
-        images = torch.from_numpy(scans / WHITE).float().view(-1, SCAN, SCAN)
+        self._images, self._digits = (
+            torch.from_numpy(scans / WHITE).float().view(-1, SCAN, SCAN),
+            torch.from_numpy(digit),
+        )
+        self._seed, self._scans, self._pairs = seed, np.concatenate([train, val]), train_pairs + val_pairs
         self._splits = {}
         for number, (name, rows, pairs) in enumerate(
             zip(SPLITS, (train, val, test), (train_pairs, val_pairs, test_pairs), strict=True)
         ):
-            rng = np.random.default_rng((seed, number))
-            canvas, labels = _overlay(images[rows], torch.from_numpy(digit[rows]), pairs, rng)
-            self._splits[name] = TensorSplit(canvas, {task: labels[task] for task in wanted})
+            self._splits[name] = self._paired(rows, pairs, (seed, number))
 
     def split(self, name: SplitName) -> TensorSplit:
         """Inputs are [N, 1, 12, 12] in [0, 1]."""
         return self._splits[name]
+
+    def folded(self, folds: Folds) -> Digits:
+        """These digits; the scans of training and validation are divided, and then paired anew, as often in all."""
+        held_out = folds.held_out_scans(self._digits[self._scans], folds.stratify in self.targets).numpy()
+        parts = zip(SPLITS[:2], (~held_out, held_out), repaired(self._pairs, folds), strict=True)
+        key = (self._seed, folds.seed, folds.k, folds.fold)
+        source = copy.copy(self)
+        source._splits = dict(self._splits)
+        for number, (name, part, pairs) in enumerate(parts):
+            source._splits[name] = self._paired(self._scans[part], pairs, (*key, number))
+        return source
+
+    def _paired(self, rows: Integers, pairs: int, key: tuple[int, ...]) -> TensorSplit:
+        """Pairs of the scans `rows`, drawn from `key`."""
+        canvas, labels = _overlay(self._images[rows], self._digits[rows], pairs, np.random.default_rng(key))
+        return TensorSplit(canvas, {task: labels[task] for task in self.targets})
 
 
 def _overlay(scans: Tensor, digits: Tensor, pairs: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,13 @@ from datamodules.sources import idx
 from datamodules.sources.base import Source
 from datamodules.sources.memory import TensorSplit
 from datamodules.sources.split import SPLITS, SplitName
+from datamodules.splits.folds import Folds
 from datamodules.targets import Categorical, Target
 
 FILES = ("train", "t10k")
 IMAGE, CANVAS, SHIFT = 28, 36, 6
 MEAN, STD = 0.1307, 0.3081
+Images = tuple[Tensor, Tensor]  # [N, 28, 28], uint8, and their labels [N]
 VAL_SHARE = 6  # the last sixth of the training file: 10,000 of MNIST's 60,000
 
 
@@ -62,17 +66,38 @@ class OverlaidMNIST(Source):
         }
         lefts = _read("left", left, download)
         rights = lefts if right is None else _read("right", right, download)
-        self._splits = {}
-        for number, name in enumerate(SPLITS):
-            (left_images, left_labels), (right_images, right_labels) = lefts[name], rights[name]
-            rng = np.random.default_rng((seed, number))
-            drawn = torch.from_numpy(rng.integers(len(right_images), size=len(left_images)))
-            inputs = overlaid(left_images, right_images[drawn])
-            self._splits[name] = TensorSplit(inputs, {"left": left_labels, "right": right_labels[drawn]})
+        self._files, self._seed = (lefts, rights), seed
+        self._splits = {name: _paired(lefts[name], rights[name], (seed, n)) for n, name in enumerate(SPLITS)}
 
     def split(self, name: SplitName) -> TensorSplit:
         """Inputs are [N, 1, 28, 28], normalised."""
         return self._splits[name]
+
+    def folded(self, folds: Folds) -> OverlaidMNIST:
+        """These images; those of training and validation are divided, each folder's by itself, and paired anew.
+
+        Images of the same folder at both places are divided the same way.
+        """
+        lefts, rights = (_divided(files, folds, folds.stratify in self.targets) for files in self._files)
+        key = (self._seed, folds.seed, folds.k, folds.fold)
+        source = copy.copy(self)
+        source._splits = dict(self._splits)
+        for number, name in enumerate(lefts):
+            source._splits[name] = _paired(lefts[name], rights[name], (*key, number))
+        return source
+
+
+def _divided(files: Mapping[SplitName, Images], folds: Folds, stratified: bool) -> dict[SplitName, Images]:
+    """The images for training and for validation of a fold."""
+    images, labels = (torch.cat(parts) for parts in zip(files["train"], files["val"], strict=True))
+    held_out = folds.held_out_scans(labels, stratified)
+    return {"train": (images[~held_out], labels[~held_out]), "val": (images[held_out], labels[held_out])}
+
+
+def _paired(left: Images, right: Images, key: Sequence[int]) -> TensorSplit:
+    """Each image at the left with one of those at the right, drawn from `key`."""
+    drawn = torch.from_numpy(np.random.default_rng(key).integers(len(right[0]), size=len(left[0])))
+    return TensorSplit(overlaid(left[0], right[0][drawn]), {"left": left[1], "right": right[1][drawn]})
 
 
 def overlaid(left: Tensor, right: Tensor) -> Tensor:
@@ -86,7 +111,7 @@ def overlaid(left: Tensor, right: Tensor) -> Tensor:
     return pixels.div_(255).sub_(MEAN).div_(STD)
 
 
-def _read(key: str, folder: str, download: bool) -> dict[SplitName, tuple[Tensor, Tensor]]:
+def _read(key: str, folder: str, download: bool) -> dict[SplitName, Images]:
     """Split → images [N, 28, 28], uint8, and their labels [N]."""
     root = Path(folder).expanduser()
     names = [f"{part}-{content}-ubyte" for part in FILES for content in ("images-idx3", "labels-idx1")]

@@ -51,6 +51,25 @@ class Folds:
         if self.stratify is not None and self.stratify not in known:
             raise DataError("data.folds.stratify", f"must be a task with classes, one of {known}", repr(self.stratify))
 
+    def held_out_scans(self, classes: Tensor, stratified: bool) -> Tensor:
+        """Which scans are for validation, bool [N], where rows are made of several: rows that share one are not enough.
+
+        Pairs at random connect all scans, so that no division of the pairs parts them.
+
+        Args:
+            classes: [N] the class of each scan.
+            stratified: Whether each fold gets its share of every class.
+
+        Raises:
+            ValueError: There are more folds than scans, than scans of the largest class, or than two for each.
+        """
+        members = [(np.arange(len(classes)), classes.numpy())]
+        held_out = self.held_out(len(classes), classes if stratified else None, members=members)
+        if held_out.sum() < 2:
+            found = f"{self.k} folds of {len(classes)} scans"
+            raise DataError("data.folds.k", "must leave two scans to each fold", found)
+        return held_out
+
     def held_out(
         self,
         rows: int,
@@ -91,6 +110,12 @@ class Folds:
         parts[chosen] = 1
         train_on_all_classes(parts, members, None if groups is None else groups.numpy())
         return torch.from_numpy(parts == 1)
+
+
+def repaired(total: int, folds: Folds) -> tuple[int, int]:
+    """How many of `total` pairs the training and the validation of a fold have, which pair their scans anew."""
+    val = total // folds.k + (folds.fold < total % folds.k)
+    return total - val, val
 
 
 def strata_of(target: Target, labels: Tensor, labelled: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.backbones import Backbone
 from models.backbones.base import Inputs
 from models.sharing.base import Sharing, take
-from models.sharing.statistics import StatisticsByTask
+from models.sharing.statistics import StatisticsByTask, statistics_of
 
 
 class HardSharing(Sharing):
@@ -42,7 +42,8 @@ class HardSharing(Sharing):
         """The backbone's features, one a stage, of the batch's rows or of those of `rows_in_trunk`."""
         features: list[Tensor]
         if self.statistics == "batch" or not self.training:
-            features = self.backbone(inputs)
+            with statistics_of(_rows(inputs)):
+                features = self.backbone(inputs)
             return features
         own = self.rows_in_trunk(rows)
         gathered = gather(inputs, torch.cat([rows[task] for task in own]))
@@ -109,3 +110,7 @@ def gather(inputs: Inputs, rows: Tensor) -> Inputs:
     if isinstance(inputs, dict):
         return {modality: x.index_select(0, rows) for modality, x in inputs.items()}
     return inputs.index_select(0, rows)
+
+
+def _rows(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)

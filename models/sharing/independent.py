@@ -8,6 +8,7 @@ from models.backbones import Backbone
 from models.backbones.base import Inputs
 from models.by_name import ModulesByName
 from models.sharing.base import Sharing, take
+from models.sharing.statistics import statistics_of
 
 
 class IndependentNetworks(Sharing):
@@ -26,7 +27,11 @@ class IndependentNetworks(Sharing):
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
-        return {task: self.networks[task](_take(inputs, chosen)) for task, chosen in rows.items()}
+        features = {}
+        for task, chosen in rows.items():
+            with statistics_of(len(chosen)):
+                features[task] = self.networks[task](_take(inputs, chosen))
+        return features
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """None."""

@@ -7,7 +7,7 @@ from draws import epoch_of, masks, plan_of, rows_of, same
 
 from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.reading.loader import load
-from datamodules.sampling import DrawSampler, PerTask, Plan, Sampling, Shared, World
+from datamodules.sampling import DrawSampler, Pages, PerTask, Plan, Sampling, Shared, World
 from datamodules.sources import TensorSplit
 
 PARTIAL = masks(53, slice(0, 40), slice(30, 53, 2))  # 12 rows at the end lack a label
@@ -49,22 +49,44 @@ def test_ranks_divide_the_rows_of_one_large_batch(sampling, ranks: int) -> None:
     [
         (12, 2, 3, [6, 6]),
         (13, 2, 3, [6, 7]),
-        (14, 2, 3, [6, 8]),
-        (15, 2, 3, [6, 6, 3]),
+        (14, 2, 3, [6, 6, 2]),
+        (50, 8, 3, [24, 24, 2]),
+        (18, 4, 2, [8, 8, 2]),
         (7, 1, 3, [3, 4]),
-        (5, 1, 3, [5]),
+        (5, 1, 3, [3, 2]),
         (4, 2, 3, [4]),
         (13, 6, 2, [13]),
         (5, 2, 1, [2, 3]),
         (6, 4, 1, [4, 2]),
         (3, 1, 1, [1, 1, 1]),
+        (1, 4, 2, [1]),
     ],
 )
-def test_last_page_has_a_row_for_every_rank(rows: int, batch_size: int, ranks: int, pages: list[int]) -> None:
+def test_a_single_row_at_the_end_joins_the_page_before(
+    rows: int, batch_size: int, ranks: int, pages: list[int]
+) -> None:
     plan = plan_of(Shared(batch_size), masks(rows, slice(None)), ranks=ranks)
     assert len(plan) == len(pages)
     assert [len(step) for step in rows_of(plan, 0, ranks)] == pages
-    assert all(len(draw.rows) for draws in epoch_of(plan, 0, ranks) for draw in draws)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_pages_of_ranks_are_those_of_one_process(ranks: int, batch_size: int) -> None:
+    for rows in range(1, 60):
+        labelled = masks(rows, slice(None), slice(0, rows, 2))
+        whole = rows_of(plan_of(Shared(batch_size * ranks), labelled), 1)
+        plan = plan_of(Shared(batch_size), labelled, ranks=ranks)
+        assert [sorted(step) for step in rows_of(plan, 1, ranks)] == [sorted(step) for step in whole]
+        sizes = [len(draw.rows) for draws in epoch_of(plan, 1, ranks) for draw in draws]
+        assert max(sizes) <= batch_size + 1
+        if batch_size > 1 and rows > 1:
+            assert 1 not in sizes
+
+
+def test_evaluation_gives_every_rank_a_row() -> None:
+    plan = Pages(masks(3, slice(None)), lambda epoch: np.arange(3), 8, ranks=3, fewest=1)
+    assert [[len(draw.rows) for draw in draws] for draws in epoch_of(plan, 0, 3)] == [[1], [1], [1]]
 
 
 QUARTERS = {"task0": 0.25, "task1": 0.25, "task2": 0.5}

@@ -44,17 +44,3 @@ def test_buckets_keep_the_order_and_the_limit(monkeypatch: pytest.MonkeyPatch) -
     parameters = [nn.Parameter(torch.zeros(size)) for size in (20, 5, 5, 1, 30, 9, 1)]
     buckets = gradients._buckets(parameters)
     assert [[len(parameter) for parameter in bucket] for bucket in buckets] == [[20], [5, 5], [1], [30], [9, 1]]
-
-
-def test_mean_statistics_over_one_rank_are_its_own(group_of_one: None) -> None:
-    norms = nn.ModuleList([nn.BatchNorm2d(3), nn.BatchNorm1d(5), nn.BatchNorm2d(2, track_running_stats=False)])
-    for norm in norms[:2]:
-        norm.running_mean.normal_()
-        norm.running_var.uniform_()
-    before = [buffer.clone() for buffer in norms.buffers()]
-    gradients.average_running_statistics(norms)
-    assert all(torch.equal(*pair) for pair in zip(norms.buffers(), before, strict=True))
-
-
-def test_frozen_statistics_need_no_group() -> None:
-    gradients.average_running_statistics(nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2)).eval())

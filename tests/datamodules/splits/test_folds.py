@@ -193,11 +193,11 @@ def test_a_class_is_not_held_out_as_a_whole(tmp_path: Path, grouped: bool) -> No
 class Wrapped(Source):
     """A source that is folded as any other."""
 
-    def __init__(self, table: Table) -> None:
-        self.table, self.targets = table, table.targets
+    def __init__(self, source: Source) -> None:
+        self.source, self.targets = source, source.targets
 
     def split(self, name: SplitName) -> Split:
-        return self.table.split(name)
+        return self.source.split(name)
 
 
 class Photos(Source):
@@ -219,7 +219,8 @@ def test_images_of_a_folded_source_are_opened_row_by_row() -> None:
 
 def test_the_data_module_folds_every_source() -> None:
     digits = Digits(train_pairs=50, val_pairs=30, test_pairs=20)
-    sources = {"digits": digits, "more": Digits(train_pairs=80, val_pairs=40, test_pairs=20, seed=1)}
+    more = Digits(train_pairs=80, val_pairs=40, test_pairs=20, seed=1)
+    sources = {"digits": Wrapped(digits), "more": Wrapped(more)}
     seen = []
     for fold in range(5):
         data = MultiTaskDataModule(sources, folds=Folds(5, fold, "left", seed=3))
