@@ -38,6 +38,7 @@ from app.callbacks import (
 from app.cli.commands import COMMANDS, CommandCLI
 from app.cli.errors import REFUSALS, RaisedIn
 from app.cli.parsing import MergingConfigFile, OneLineParser
+from app.measuring.monitoring import Mode, direction
 from app.reports.figures import by_task, table
 from app.runs import RUNS, check_weights, find_checkpoint, read_checkpoint, run_folder
 from app.training.module import BALANCING, MultiTaskModule
@@ -84,6 +85,12 @@ class PolyheadCLI(CommandCLI):
             type=str,
             default=MONITOR,
             help="The validation curve that the best checkpoint is chosen by; its metric says in which direction.",
+        )
+        parser.add_argument(
+            "--monitor_mode",
+            type=Mode | None,
+            default=None,
+            help="Whether a small (min) or a large (max) value of `monitor` is good; null for what its metric says.",
         )
         parser.add_argument(
             "--patience",
@@ -210,32 +217,31 @@ class PolyheadCLI(CommandCLI):
         """What every run shows and saves."""
         monitor, patience = self._option("monitor"), self._option("patience")
         directions = self.model.stages["val"].higher_is_better()
-        self._check_monitor(monitor, list(directions))
+        higher_is_better = direction(monitor, self._option("monitor_mode"), directions)
+        self._check_monitor(monitor)
         callbacks: list[Callback] = [Resumption()]
         if (schedule := self._get(self.config_init, "schedule")) is not None:
             epochs = configured_epochs(self._option("trainer.max_epochs"), self._option("trainer.max_steps"))
-            callbacks += [Thawing(schedule, monitor, directions[monitor], epochs), LayerCurves()]
+            callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]
         callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
         if patience is not None:
             if self._option("trainer.limit_val_batches") == 0:
                 raise ConfigurationError("patience", "needs validation, but trainer.limit_val_batches is 0", patience)
-            callbacks.append(Patience(monitor, mode="max" if directions[monitor] else "min", patience=patience))
+            callbacks.append(Patience(monitor, mode="max" if higher_is_better else "min", patience=patience))
         every = self._option("save_every_n_steps")
         if every is not None and every < 1:
             raise ConfigurationError("save_every_n_steps", "must be at least 1", every)
         if with_checkpoints:
             callbacks += [
-                BestCheckpoint(self.folder, monitor, directions[monitor]),
+                BestCheckpoint(self.folder, monitor, higher_is_better),
                 LastCheckpoint(self.folder, every_n_steps=every),
             ]
         return callbacks
 
-    def _check_monitor(self, monitor: str, curves: list[str]) -> None:
-        """Refuse a curve that there is not, or that no row of the validation split makes."""
-        if monitor not in curves:
-            raise ConfigurationError("monitor", f"must be one of {', '.join(curves)}", repr(monitor))
+    def _check_monitor(self, monitor: str) -> None:
+        """Refuse a curve that no row of the validation split makes."""
         labelled = dict(zip(self.model.tasks, self.datamodule.datasets["val"].labelled.any(dim=1), strict=True))
-        task = monitor.rsplit("/", 1)[1]
+        task = monitor.split("/")[2]
         main = [name for name, each in self.model.tasks.items() if not each.config.auxiliary]
         if not any(labelled[name] for name in (main if task in ("total", "mean") else [task])):
             raise ConfigurationError("monitor", "must be of a task with a label in split 'val'", repr(monitor))
