@@ -14,7 +14,7 @@ from app.training.module import MultiTaskModule
 
 
 class Charts(Callback):
-    """One chart a quantity and stage, with one line a task or layer."""
+    """One chart a quantity and stage, with one line a task or layer; where classes have curves, one chart a task."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the layout to the event file."""
@@ -28,9 +28,9 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[str | list[str]]
     """Quantity → chart → ["Multiline", regular expressions that the tags of its lines begin with]."""
     charts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for tag in (tag for stage in ("train", "val") for tag in module.stages[stage].higher_is_better()):
-        quantity, stage, task = tag.split("/")
+        quantity, stage, task, *of_class = tag.split("/")
         if task in module.network.tasks:
-            charts[quantity][f"{quantity}/{stage}"].append(tag)
+            charts[quantity][f"{quantity}/{stage}/{task}" if of_class else f"{quantity}/{stage}"].append(tag)
     tasks = len(module.network.tasks)
     every = torch.zeros(tasks), torch.zeros(tasks), torch.zeros(tasks, tasks), torch.zeros(())
     for tag in curves(list(module.network.tasks), "train", every):

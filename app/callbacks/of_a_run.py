@@ -15,6 +15,7 @@ from app.callbacks.layer_curves import LayerCurves
 from app.callbacks.resumption import Resumption
 from app.callbacks.step_curves import StepCurves
 from app.callbacks.thawing import Patience, Thawing
+from app.measuring.monitoring import direction
 from app.training.module import MultiTaskModule
 from app.training.schedulers import configured_epochs
 from app.transfer import Schedule
@@ -37,21 +38,21 @@ def callbacks_of_a_run(
     Raises:
         ValueError: An option does not fit the others or the data.
     """
-    directions = model.stages["val"].higher_is_better()
     monitor = options.monitor
-    _check_monitor(monitor, list(directions), model, data)
+    higher_is_better = direction(monitor, options.monitor_mode, model.stages["val"].higher_is_better())
+    _check_monitor(monitor, model, data)
     callbacks: list[Callback] = [Resumption()]
     if schedule is not None:
         epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
-        callbacks += [Thawing(schedule, monitor, directions[monitor], epochs), LayerCurves()]
+        callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]
     callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
     if options.patience is not None:
-        callbacks.append(_patience(options, directions[monitor]))
+        callbacks.append(_patience(options, higher_is_better))
     if options.save_every_n_steps is not None and options.save_every_n_steps < 1:
         raise ConfigurationError("save_every_n_steps", "must be at least 1", options.save_every_n_steps)
     if options.trainer.enable_checkpointing is not False:
         callbacks += [
-            BestCheckpoint(folder, monitor, directions[monitor]),
+            BestCheckpoint(folder, monitor, higher_is_better),
             LastCheckpoint(folder, every_n_steps=options.save_every_n_steps),
         ]
     return callbacks
@@ -63,13 +64,11 @@ def _patience(options: Namespace, higher_is_better: bool) -> Patience:
     return Patience(options.monitor, mode="max" if higher_is_better else "min", patience=options.patience)
 
 
-def _check_monitor(monitor: str, curves: list[str], model: MultiTaskModule, data: MultiTaskDataModule) -> None:
-    """Refuse a curve that there is not, or that no row of the validation split makes."""
-    if monitor not in curves:
-        raise ConfigurationError("monitor", f"must be one of {', '.join(curves)}", repr(monitor))
+def _check_monitor(monitor: str, model: MultiTaskModule, data: MultiTaskDataModule) -> None:
+    """Refuse a curve that no row of the validation split makes."""
     tasks = model.network.tasks
     labelled = dict(zip(tasks, data.datasets["val"].labelled.any(dim=1), strict=True))
-    task = monitor.rsplit("/", 1)[1]
+    task = monitor.split("/")[2]
     main = [name for name, each in tasks.items() if not each.config.auxiliary]
     if not any(labelled[name] for name in (main if task in ("total", "mean") else [task])):
         raise ConfigurationError("monitor", "must be of a task with a label in split 'val'", repr(monitor))

@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from app.measuring.monitoring import Mode
 from app.transfer import Schedule
 from models.backbones import LateFusion, Projected, TimmBackbone
 from models.errors import ConfigurationError
@@ -23,6 +24,12 @@ def add_options(parser: LightningArgumentParser) -> None:
         type=str,
         default=MONITOR,
         help="The validation curve that the best checkpoint is chosen by; its metric says in which direction.",
+    )
+    parser.add_argument(
+        "--monitor_mode",
+        type=Mode | None,
+        default=None,
+        help="Whether a small (min) or a large (max) value of `monitor` is good; null for what its metric says.",
     )
     parser.add_argument(
         "--patience",

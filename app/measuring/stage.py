@@ -12,6 +12,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
 from app.measuring.balance import BalanceMetrics, curves
+from app.measuring.metric_curves import curves_of, tried
 from app.tasks import Task
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
@@ -50,6 +51,12 @@ class StageMetrics(nn.Module):
     Args:
         stage: "train", "val" or "test".
         tasks: Name → task.
+
+    Attributes:
+        better: Task → curve of one of its metrics → whether more of it is better, None if the metric does not say.
+
+    Raises:
+        ValueError: A metric gives neither a number nor one for each class.
     """
 
     def __init__(self, stage: str, tasks: ModulesByName[Task]) -> None:
@@ -63,6 +70,15 @@ class StageMetrics(nn.Module):
                 name: MetricCollection(dict(task.metrics()), compute_groups=False) for name, task in tasks.items()
             }
         )
+        self.class_names = {name: task.target.class_names for name, task in tasks.items()}
+        self.better: dict[str, dict[str, bool | None]] = {
+            name: {
+                curve: metric.higher_is_better
+                for quantity, metric in self.collections[name].items()
+                for curve in self._curves(name, tried(task, quantity, metric))
+            }
+            for name, task in tasks.items()
+        }
 
     def update(self, sums: Tensor, rows: Tensor, predictions: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Add one batch.
@@ -80,8 +96,9 @@ class StageMetrics(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """All values of the epoch over all ranks; then start anew. Collective; a task without rows has no values.
 
+        A metric that gives a number for each class has a curve for each, `<metric>/<stage>/<task>/<class>`.
         `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out. `<metric>/<stage>/mean`
-        is the plain mean over these tasks, of a metric that each of them has.
+        is the plain mean over these tasks, of a metric of one number that each of them has.
         """
         means, rows = (each.view(len(self.names)) for each in self.losses.compute())  # torchmetrics makes [1] a scalar
         measured = zip(self.names, means, rows, strict=True)
@@ -90,8 +107,7 @@ class StageMetrics(nn.Module):
         weighted = [weight * losses[name] for name, weight in self.weights.items() if name in losses]
         values[f"loss/{self.stage}/total"] = torch.stack(weighted).sum() if weighted else torch.tensor(torch.nan)
         for name in losses:
-            for quantity, value in self.collections[name].compute().items():
-                values[f"{quantity}/{self.stage}/{name}"] = value
+            values |= self._curves(name, self.collections[name].compute())
         for quantity in self.in_common():
             keys = [f"{quantity}/{self.stage}/{name}" for name in self.weights if name in losses]
             if present := [values[key] for key in keys if key in values]:
@@ -151,21 +167,24 @@ class StageMetrics(nn.Module):
         """Every metric, also those within others, and its place."""
         return ((name, each) for name, each in self.named_modules() if isinstance(each, Metric))
 
-    def higher_is_better(self) -> dict[str, bool]:
-        """The name of every curve of the stage, and what its metric says of its direction."""
-        better = {f"loss/{self.stage}/{name}": False for name in [*self.names, "total"]}
-        for name, collection in self.collections.items():
-            for quantity, metric in collection.items():
-                better[f"{quantity}/{self.stage}/{name}"] = bool(metric.higher_is_better)
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """The name of every curve of the stage, and what its metric says of its direction; None if it does not."""
+        better: dict[str, bool | None] = {f"loss/{self.stage}/{name}": False for name in [*self.names, "total"]}
+        for curves_of_task in self.better.values():
+            better |= curves_of_task
         return better | {f"{quantity}/{self.stage}/mean": up for quantity, up in self.in_common().items()}
 
-    def in_common(self) -> dict[str, bool]:
-        """The metrics that all of several tasks have, auxiliary ones left out: whether more of it is better."""
-        directions = [
-            {(quantity, bool(metric.higher_is_better)) for quantity, metric in self.collections[name].items()}
+    def in_common(self) -> dict[str, bool | None]:
+        """The metrics of one number that all of several tasks have, auxiliary ones left out, and their directions."""
+        whole = [
+            {(curve.split("/")[0], up) for curve, up in self.better[name].items() if curve.count("/") == 2}
             for name in self.weights
         ]
-        return dict(sorted(set.intersection(*directions))) if len(directions) > 1 else {}
+        return dict(sorted(set.intersection(*whole))) if len(whole) > 1 else {}
+
+    def _curves(self, task: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a task's metrics give, by the name of its curve."""
+        return curves_of(values, self.stage, task, self.class_names[task])
 
 
 def _kind(metric: Metric) -> list[Any]:

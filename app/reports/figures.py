@@ -15,17 +15,18 @@ def by_task(values: Mapping[str, float], stage: str) -> dict[str, dict[str, floa
     """Regroup curves.
 
     Args:
-        values: `<quantity>/<stage>/<task>` → value; what has another name is left out.
+        values: `<quantity>/<stage>/<task>`, or with a class `…/<class>` → value; what has another name is left out.
         stage: Which stage's are wanted.
 
     Returns:
-        Task → quantity → value, without the total over the tasks; "mean" is a task for what they have in common.
+        Task → quantity, or `<quantity>/<class>` → value, without the total over the tasks; "mean" is a task for what
+        they have in common.
     """
     tasks: dict[str, dict[str, float]] = {}
     for name, value in values.items():
         match name.split("/"):
-            case quantity, of, task if of == stage and task != "total":
-                tasks.setdefault(task, {})[quantity] = value
+            case quantity, of, task, *of_class if of == stage and task != "total":
+                tasks.setdefault(task, {})["/".join([quantity, *of_class])] = value
     return tasks
 
 

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
+from app.measuring.monitoring import direction
 from app.runs import RUNS
 from app.search.config import SearchConfig
 from app.search.report import line, report
@@ -29,7 +30,7 @@ def run_search(options: Namespace, model: MultiTaskModule, search: SearchConfig,
 
     Args:
         options: Of the command line.
-        model: The network, whose metric says whether more of `monitor` is better.
+        model: The network, whose metric says whether more of `monitor` is better, unless `monitor_mode` does.
         search: Its options.
         fit: The parser of `fit`.
 
@@ -42,11 +43,10 @@ def run_search(options: Namespace, model: MultiTaskModule, search: SearchConfig,
     base.check(search.space)
     _check(options, search)
     directions = model.stages["val"].higher_is_better()
-    if options.monitor not in directions:
-        raise ConfigurationError("monitor", f"must be one of {', '.join(directions)}", repr(options.monitor))
+    higher_is_better = direction(options.monitor, options.monitor_mode, directions)
     folds = {f"search.folds.{key}": text(value) for key, value in asdict(search.folds).items()}
     folder = RUNS / options.name
-    shared = SharedStudy(folder, search, drawn_from, directions[options.monitor], {**folds, **base.identity()})
+    shared = SharedStudy(folder, search, drawn_from, higher_is_better, {**folds, **base.identity()})
     console = Console()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which puts the trial back
     try:

@@ -13,7 +13,10 @@ from jsonargparse import Namespace
 from app.search.space import Space, extremes, text
 from models.errors import ConfigurationError
 
-OWN = ("name", "monitor", "ckpt_path", "data.folds", "data.seed", "trainer.fast_dev_run", "trainer.limit_test_batches")
+CURVE = ("monitor", "monitor_mode")
+OWN = (
+    "name", *CURVE, "ckpt_path", "data.folds", "data.seed", "trainer.fast_dev_run", "trainer.limit_test_batches"
+)  # fmt: skip
 ANYWHERE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "data.num_workers")
 
 
@@ -100,7 +103,7 @@ class TrialConfiguration:
 
     def identity(self) -> dict[str, str]:
         """Key → value of what was chosen and decides about a trial's figure, unlike the machine that it is run on."""
-        left_out = {*OWN, *ANYWHERE} - {"monitor"}
+        left_out = {*OWN, *ANYWHERE} - {*CURVE}
         return {key: text(value) for key, value in self._chosen.items() if key not in left_out}
 
 

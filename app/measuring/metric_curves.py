@@ -1,0 +1,57 @@
+"""The curves of a metric: one number is one curve, numbers of classes are one each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from app.tasks import Task
+from models.errors import ConfigurationError
+
+
+def curves_of(
+    values: Mapping[str, Tensor], stage: str, task: str, class_names: Sequence[str] | None
+) -> dict[str, Tensor]:
+    """What a task's metrics give, quantity → value, by the name of its curve.
+
+    That is `<quantity>/<stage>/<task>` for a number, and `<quantity>/<stage>/<task>/<class>` for each of several: the
+    name of a class if there are as many, else a number from 0.
+
+    Raises:
+        ValueError: A value is neither a number nor a vector.
+    """
+    curves: dict[str, Tensor] = {}
+    for quantity, value in values.items():
+        if not torch.is_tensor(value) or value.squeeze().ndim > 1:
+            found = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+            raise ConfigurationError(
+                f"model.tasks.{task}.metrics.{quantity}", "must give a number, or one for each class", found
+            )
+        curve = f"{quantity}/{stage}/{task}"
+        if value.numel() == 1:
+            curves[curve] = value.reshape(())
+            continue
+        of_classes = class_names is not None and len(class_names) == value.numel()
+        names = class_names if of_classes and class_names else [str(number) for number in range(value.numel())]
+        curves |= {f"{curve}/{name}": part for name, part in zip(names, value.flatten(), strict=True)}
+    return curves
+
+
+def tried(task: Task, quantity: str, metric: Metric) -> dict[str, Tensor]:
+    """What a metric gives of two rows that are made up: of which shape, is known before there are others.
+
+    What cannot be shown them is taken to give a number.
+    """
+    shape = [max(size, 1) for size in task.target.label_shape]
+    labels = task.target.typed(torch.zeros(2, *shape, dtype=torch.float64))
+    collection = MetricCollection({quantity: metric.clone()}, compute_groups=False)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            collection.update(*task.measured(torch.cat([task.no_outputs()] * 2), labels))
+            return collection.compute()
+        except Exception:
+            return {quantity: torch.zeros(())}
