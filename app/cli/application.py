@@ -58,6 +58,7 @@ class PolyheadCLI(CommandCLI):
     """Builds data, model and trainer from YAML and the command line, and runs a subcommand."""
 
     def __init__(self, arguments: list[str] | None = None) -> None:
+        self.arguments = sys.argv[1:] if arguments is None else arguments
         super().__init__(
             MultiTaskModule,
             MultiTaskDataModule,

@@ -51,15 +51,34 @@ COMMANDS = {
 
 
 class CommandCLI(LightningCLI):
-    """A command line with the trainer's methods and `COMMANDS`."""
+    """A command line with the trainer's methods and `COMMANDS`.
+
+    Attributes:
+        arguments: What it is called with.
+    """
+
+    arguments: list[str]
+
+    def _asks_for(self, name: str) -> bool:
+        """Whether a subcommand's options are needed: those of all seven take longer to build than a short run."""
+        asked = self.arguments[0] if self.arguments else ""
+        if asked not in {*self.subcommands(), *COMMANDS}:
+            return True
+        return name == asked or (name == "fit" and asked in COMMANDS and COMMANDS[asked].refits)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self._asks_for(subcommand):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return self.init_parser(**kwargs)
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
         for name, command in COMMANDS.items():
             options = self.init_parser(description=command.help)
-            self._add_arguments(options)
-            if command.options:
-                command.options(options)
+            if self._asks_for(name):
+                self._add_arguments(options)
+                if command.options:
+                    command.options(options)
             self._subcommand_parsers[name] = options
             assert parser._subcommands_action is not None
             parser._subcommands_action.add_subcommand(name, options, help=command.help)
