@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from forked import Forks
+from forked import WATCHDOG, Forks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from app.cli import PolyheadCLI, main
@@ -24,14 +26,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # files that run most first, so that both processes end together
+        runs = Counter(item.path for item in items if RUNS & {*item.fixturenames})
+        items.sort(key=lambda item: -runs[item.path])
+
+
+RUNS = {"train", "train_here", "train_afresh", "forks"}
+
+
+def slow_but(cases: Iterable[str], *fast: str) -> list[Any]:
+    """Parameters of a matrix, of which `fast` alone are not slow."""
+    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Scripts in processes of their own, on one or several ranks, in the current folder."""
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def train(tmp_path: Path) -> Train:
-    """`train.py` in a process of its own, called from a folder outside the repository, as a user would."""
+def train(forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """`train.py` in a process of its own, or in several ranks, called from a folder outside the repository."""
+    monkeypatch.chdir(tmp_path)
+    return forks
+
+
+@pytest.fixture
+def train_afresh(tmp_path: Path) -> Train:
+    """The same as a user starts it: Python begins anew, and Lightning launches the ranks."""
 
     def run(*arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -40,7 +68,7 @@ def train(tmp_path: Path) -> Train:
             env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=WATCHDOG,
             start_new_session=True,  # a signal to its group is not for the tests
         )
         assert code is None or done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -62,12 +90,10 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             del sys.modules[name]
 
 
-@pytest.fixture(scope="module")
-def train_forked() -> Iterator[Forks]:
-    """`train.py` in a process of its own, in the current folder."""
-    forks = Forks()
-    yield forks
-    forks.close()
+@pytest.fixture
+def train_forked(train: Train) -> Train:
+    """`train.py` in a process of its own."""
+    return train
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

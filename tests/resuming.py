@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from conftest import SMALL, scalars, steps
-from forked import Forks
+from conftest import SMALL, Train, scalars, steps
 
 
 def last(name: str) -> dict:
@@ -43,11 +42,11 @@ def assert_same_run(epoch: int, batch: int, ranks: int = 1, stopped: str = "stop
         assert dict(points) == dict(others[tag]), tag
 
 
-def kill_and_resume(forks: Forks, train_here: Callable, options: list[str], step: int, name: str = "") -> None:
+def kill_and_resume(train: Train, train_here: Callable, options: list[str], step: int, name: str = "") -> None:
     """Kill the run `whole`, 3 epochs of 8 steps, under way in `step`, and go on from the multiple of 3 before it."""
     stopped, resumed = f"stopped-{name}", f"resumed-{name}"
     epoch, batch = divmod(step, 8)
-    forks(*fit(stopped, *options, "--save_every_n_steps", "3", *killed_at(epoch, batch)), code=-9)
+    train(*fit(stopped, *options, "--save_every_n_steps", "3", *killed_at(epoch, batch)), code=-9)
     saved = max(step // 3 * 3, epoch * 8)  # each epoch is saved at its end
     assert last(stopped)["global_step"] == saved
     train_here(*fit(resumed, *options, "--name", stopped, "--ckpt_path", "last"))

@@ -40,6 +40,7 @@ class PolyheadCLI(LightningCLI):
     """Builds data, model and trainer from YAML and the command line, and runs a subcommand."""
 
     def __init__(self, arguments: list[str] | None = None) -> None:
+        self.arguments = sys.argv[1:] if arguments is None else arguments
         self.commands, self.reporter = commands(), Reporter()
         super().__init__(
             MultiTaskModule,
@@ -65,14 +66,20 @@ class PolyheadCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         self._subcommand_parsers = {}
-        added = parser.add_subcommands()
+        added, wanted = parser.add_subcommands(), self._wanted()
         for name, command in self.commands.items():
             options = self.init_parser(description=command.help)
-            self._add_arguments(options)
-            if command.options:
-                command.options(options)
+            if name in wanted:
+                self._add_arguments(options)
+                if command.options:
+                    command.options(options)
             self._subcommand_parsers[name] = options
             added.add_subcommand(name, options, help=command.help)
+
+    def _wanted(self) -> set[str]:
+        """The subcommands whose options are needed: to build those of all takes longer than a short run."""
+        asked = self.arguments[0] if self.arguments else ""
+        return {asked, *self.commands[asked].parses} if asked in self.commands else {*self.commands}
 
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters win over the configuration and the command line."""

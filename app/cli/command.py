@@ -69,6 +69,7 @@ class Command:
         reads: The checkpoint that it reads if none is named, if it reads one.
         trains: Whether it makes a new run, unless it goes on with one.
         options: Adds options of its own to the parser.
+        parses: Other subcommands whose configuration it reads.
         callbacks: Those that it needs beside the user's.
     """
 
@@ -78,4 +79,5 @@ class Command:
     reads: Literal["best"] | None = None
     trains: bool = False
     options: Callable[[LightningArgumentParser], None] | None = None
+    parses: tuple[str, ...] = ()
     callbacks: Callable[[Session], list[Callback]] = lambda session: []

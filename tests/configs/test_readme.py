@@ -49,8 +49,10 @@ def write_birds(folder: Path, rows: int) -> None:
     (folder / "birds.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    write_birds(tmp_path, 600)
+@pytest.mark.parametrize("rows", [100, pytest.param(600, marks=pytest.mark.slow)])
+def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture, rows: int) -> None:
+    """Of 100 rows the network learns little, of 600 enough."""
+    write_birds(tmp_path, rows)
     config = block("yaml", "name: birds")
     assert len(config.splitlines()) <= 25
     (tmp_path / "birds.yaml").write_text(config)
@@ -64,10 +66,10 @@ def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFix
         assert word in printed[0]
     results = json.loads((tmp_path / "runs/birds/version_0/results.json").read_text())["tasks"]
     assert list(results) == ["species", "ringed", "weight", "habitat"]
-    assert results["species"]["accuracy"] > 0.7
+    assert results["species"]["accuracy"] > (0.7 if rows == 600 else 0)
     with (tmp_path / "runs/birds/version_0/predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
-    assert len(predictions) == 90
+    assert len(predictions) == rows * 0.15
     right = 0
     for line in predictions:
         with Image.open(tmp_path / line["sample"]) as image:
@@ -77,7 +79,7 @@ def test_own_data(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFix
         assert line["ringed"] in ("no", "yes")
         assert set(line["habitat"].split("|")) <= {"", "field", "garden", "water", "wood"}
         assert float(line["weight (g)"])
-    assert right > 60
+    assert right > (60 if rows == 600 else 0)
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -158,6 +158,7 @@ def test_real_files(fashion: str) -> None:
     assert test.inputs.shape == (10_000, 1, 28, 28)
 
 
+@pytest.mark.slow
 def test_shipped_config_learns(fashion: str, train_here, tmp_path: Path) -> None:
     config = ROOT / "configs/multi_fashion.yaml"
     quiet = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]

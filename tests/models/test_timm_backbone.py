@@ -226,8 +226,10 @@ def test_option_that_a_network_does_not_have() -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}],
-    ids=["offline", "unreachable"],
+    [
+        pytest.param({"HF_HUB_OFFLINE": "1"}, id="offline", marks=pytest.mark.slow),
+        pytest.param({"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}, id="unreachable"),
+    ],
 )
 def test_pretrained_without_the_hub(environment: dict[str, str], tmp_path: object) -> None:
     """In a process of its own, for the hub's address is read at import; unpatched, the requests repeat for 46 s."""

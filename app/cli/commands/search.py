@@ -14,4 +14,5 @@ COMMAND = Command(
     run,
     parts=("data", "model"),
     options=add_search_options,
+    parses=("fit",),
 )

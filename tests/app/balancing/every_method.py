@@ -1,5 +1,6 @@
 """Every balancing method on one small run; as a script, a rank of it for each method in turn."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -138,8 +139,8 @@ def fit(
     return torch.stack(keep.steps)
 
 
-def main(folder: Path, ranks: int, rank: int) -> None:
-    torch.set_num_threads(1)
+def main(folder: Path) -> None:
+    rank, ranks = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE"))
     kept = {}
     for method in METHODS if ranks == 2 else sorted(MICRO_BATCHES):  # three share two cores
         kept[method, 1] = fit(method, ranks, 12 // ranks, 1)
@@ -149,4 +150,4 @@ def main(folder: Path, ranks: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]))

@@ -1,9 +1,5 @@
 """What must hold of real runs under every method: ranks, micro-batches, resumes, absent tasks."""
 
-import os
-import socket
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +7,7 @@ import every_method
 import pytest
 import torch
 from every_method import METHODS, WHOLE_BATCH, build, fit
+from forked import Forks
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
@@ -21,25 +18,9 @@ SCRIPT = Path(every_method.__file__)
 Kept = dict[tuple[str, int], Tensor]
 
 
-def launch(folder: Path, ranks: int) -> list[Kept]:
+def launch(forks: Forks, folder: Path, ranks: int) -> list[Kept]:
     """What every rank kept: method and micro-batches → [steps, numbers]."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"WORLD_SIZE": str(ranks), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environment = {**os.environ, **where, "PYTHONPATH": str(SCRIPT.parents[3]), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(SCRIPT), str(folder), str(ranks), str(rank)],
-            env={**environment, "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert not any(process.returncode for process in processes), "\n".join(errors)
+    forks.run(SCRIPT, str(folder), ranks=ranks)
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(ranks)]
 
 
@@ -52,9 +33,9 @@ def tolerance(method: str) -> float:
     return 1e-6 if method == "nash_mtl" else 1e-9  # its solver amplifies rounding
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_end_where_one_process_does(whole: dict[str, Tensor], tmp_path: Path, ranks: int) -> None:
-    parts = launch(tmp_path, ranks)
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_end_where_one_process_does(forks: Forks, whole: dict[str, Tensor], tmp_path: Path, ranks: int) -> None:
+    parts = launch(forks, tmp_path, ranks)
     wrong = {}
     for method, micro_batches in parts[0]:
         for part in parts:

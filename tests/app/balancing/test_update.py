@@ -232,6 +232,7 @@ class Trunk(nn.Sequential):
         super().__init__(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 3, 3), nn.Flatten())
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gets_the_same_update(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._functorch.config, "donated_buffer", False)  # as the module does
     images = torch.randn(6, 1, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Train, scalars, steps
-from forked import Forks
+from conftest import ROOT, Train, scalars, slow_but, steps
 from pictures import Pictures, cut
 from resuming import assert_same_run, fit, kill_and_resume, killed_at, last
 
@@ -43,48 +42,51 @@ FLOAT64 = ["--trainer.precision", "64-true"]
 @pytest.mark.parametrize(
     "options",
     [
-        [],
-        ["--data.num_workers", "2"],
-        ["--trainer.max_steps", "30", "--trainer.accumulate_grad_batches", "3"],
-        PLATEAU,
+        pytest.param([], id="plain", marks=pytest.mark.slow),
+        pytest.param(["--data.num_workers", "2"], id="workers"),
+        pytest.param(
+            ["--trainer.max_steps", "30", "--trainer.accumulate_grad_batches", "3"],
+            id="max_steps",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(PLATEAU, id="plateau"),
     ],
-    ids=["plain", "workers", "max_steps", "plateau"],
 )
 def test_killed_run_goes_on_from_the_end_of_an_epoch(
-    train_forked: Forks, train_here: Callable, options: list[str], request: pytest.FixtureRequest
+    train: Train, train_here: Callable, options: list[str], request: pytest.FixtureRequest
 ) -> None:
     train_here(*fit("whole", *options))
-    train_forked(*fit("stopped", *options, *killed_at(2, 2)), code=-9)
+    train(*fit("stopped", *options, *killed_at(2, 2)), code=-9)
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=2, batch=0)
     if "plateau" in request.node.name:  # it fell, before the kill and after it
         assert len({rate for _, rate in scalars(Path("runs/whole/version_0"))["lr/step/backbone.stage0"]}) > 2
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", slow_but(STRATEGIES, "proportional", "some tasks"))
 def test_killed_run_draws_the_same_rows_with_workers_that_run_ahead_and_without(
-    train_forked: Forks, train_here: Callable, strategy: str
+    train: Train, train_here: Callable, strategy: str
 ) -> None:
     options, arbitrary = [*STRATEGIES[strategy], "--trainer.max_epochs", "3"], random.Random(strategy)
     train_here(*fit("whole", *options))
     for workers in ("0", "2"):
         ahead = [*options, "--data.num_workers", workers]
-        kill_and_resume(train_forked, train_here, ahead, arbitrary.randrange(3, 24), name=workers)
+        kill_and_resume(train, train_here, ahead, arbitrary.randrange(3, 24), name=workers)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_killed_run_weighs_the_tasks_alike(train_forked: Forks, train_here: Callable, method: str) -> None:
+@pytest.mark.parametrize("method", slow_but(METHODS, "famo", "cagrad"))
+def test_killed_run_weighs_the_tasks_alike(train: Train, train_here: Callable, method: str) -> None:
     options = [*METHODS[method], "--trainer.max_epochs", "3"]
     train_here(*fit("whole", *options))
     second_epoch = range(9, 16)  # where means over epochs are under way
-    kill_and_resume(train_forked, train_here, options, random.Random(method).choice(second_epoch))
+    kill_and_resume(train, train_here, options, random.Random(method).choice(second_epoch))
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_killed_run_goes_on_in_mid_window(train_forked: Forks, train_here: Callable, workers: str) -> None:
+@pytest.mark.parametrize("workers", slow_but(["0", "2"], "2"))
+def test_killed_run_goes_on_in_mid_window(train: Train, train_here: Callable, workers: str) -> None:
     options = [*WINDOWS, "--data.num_workers", workers]
     train_here(*fit("whole", *options))
-    train_forked(*fit("stopped", *options, "--save_every_n_steps", "5", *killed_at(1, 23)), code=-9)
+    train(*fit("stopped", *options, "--save_every_n_steps", "5", *killed_at(1, 23)), code=-9)
     assert last("stopped")["global_step"] == 25  # 9 steps, so 18 micro-batches of 32, into the second epoch
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=1, batch=18)
@@ -94,16 +96,18 @@ def test_killed_run_goes_on_in_mid_window(train_forked: Forks, train_here: Calla
     ("options", "saved"),
     [
         ([*PARTIAL, *FLOAT64, *AUROC], 12),
-        (["--trainer.val_check_interval", "4", *PLATEAU], 13),
-        (["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "6"], 13),
+        pytest.param(["--trainer.val_check_interval", "4", *PLATEAU], 13, marks=pytest.mark.slow),
+        pytest.param(
+            ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "6"],
+            13,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["partial labels and kept predictions", "validation in mid-epoch", "validation across epochs"],
 )
-def test_killed_run_goes_on_in_mid_epoch(
-    train_forked: Forks, train_here: Callable, options: list[str], saved: int
-) -> None:
+def test_killed_run_goes_on_in_mid_epoch(train: Train, train_here: Callable, options: list[str], saved: int) -> None:
     train_here(*fit("whole", *options))
-    train_forked(*fit("stopped", *options, "--save_every_n_steps", "4", *killed_at(1, 6)), code=-9)
+    train(*fit("stopped", *options, "--save_every_n_steps", "4", *killed_at(1, 6)), code=-9)
     assert last("stopped")["global_step"] == saved
     train_here(*fit("resumed", *options, "--name", "stopped", "--ckpt_path", "last"))
     assert_same_run(epoch=1, batch=saved - 8)
@@ -144,7 +148,7 @@ PICTURES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", slow_but(["0", "1"], "1"))
 def test_row_that_cannot_be_read_costs_no_step(
     train_here: Callable, capfd: pytest.CaptureFixture, workers: str
 ) -> None:

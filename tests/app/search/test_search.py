@@ -1,5 +1,6 @@
-"""A real search: two processes on one study, one of them killed and started again."""
+"""A real search: on one process, and on two, one of them killed and started again."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import ROOT, SMALL
+from forked import WATCHDOG, Forks
 from optuna.trial import FrozenTrial, TrialState
 
 from app.search.study import lost
@@ -20,11 +22,11 @@ from app.search.study import lost
 SPACE = """
 search:
   space:
-    data.sampling.init_args.batch_size: {choices: [32, 16, 0]}
-  folds: {k: 2, stratify: left}
+    data.sampling.init_args.batch_size: {{choices: {choices}}}
+  folds: {{k: 2, stratify: left}}
   trials: 50
-  stale_after: 6
-"""  # no run takes batches of 0 rows
+  stale_after: 20
+"""
 ARGUMENTS = ("--config", str(SMALL), "--config", "space.yaml", "--trainer.max_epochs", "1")
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
@@ -33,6 +35,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 @dataclass
 class Searched:
     folder: Path
+    choices: list[int]
     finished_at_kill: list[FrozenTrial]
     output: str
 
@@ -56,41 +59,46 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+@pytest.fixture(scope="module", params=[[32, 0], pytest.param([32, 16, 0], marks=pytest.mark.slow)])
+def searched(request: pytest.FixtureRequest, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A search over batch sizes, of which 0 fails; by two processes where there are three."""
     folder = tmp_path_factory.mktemp("search")
-    (folder / "space.yaml").write_text(SPACE)
+    (folder / "space.yaml").write_text(SPACE.format(choices=request.param))
+    if len(request.param) == 2:
+        with contextlib.chdir(folder):
+            return Searched(folder, request.param, [], forks("search", *ARGUMENTS).stdout)
     killed, other = start(folder), start(folder)
-    until = time.monotonic() + 120
+    until = time.monotonic() + WATCHDOG
     while not (folder / "runs/small/search/trial_2").exists():  # one trial has ended, and two are under way
         assert time.monotonic() < until
         time.sleep(0.1)
     finished = [trial for trial in trials_of(folder) if trial.state in FINISHED]
+    assert finished
     killed.kill()
     killed.wait()
     again = start(folder)
     output = ""
     for process in (other, again):
-        output, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=WATCHDOG)
         assert process.returncode == 0, output
-    return Searched(folder, finished, output)
+    return Searched(folder, request.param, finished, output)
 
 
 def test_no_trial_is_lost_repeated_or_too_many(searched: Searched) -> None:
     trials = searched.trials
-    assert searched.finished_at_kill
     for before in searched.finished_at_kill:
         assert trials[before.number] == before
     replaced = lost(trials)
-    assert len(replaced) == 1
+    assert len(replaced) == bool(searched.finished_at_kill)
     kept = [trial for trial in trials if trial.number not in replaced]
-    assert sorted(trial.params["data.sampling.init_args.batch_size"] for trial in kept) == ["0", "16", "32"]
+    sizes = [int(trial.params["data.sampling.init_args.batch_size"]) for trial in kept]
+    assert sorted(sizes) == sorted(searched.choices)
 
 
 def test_trial_is_the_mean_over_folds_that_no_one_trained_twice(searched: Searched) -> None:
     replaced = lost(searched.trials)
     complete = [trial for trial in searched.trials if trial.state == TrialState.COMPLETE]
-    assert len(complete) == 2
+    assert len(complete) == len(searched.choices) - 1
     before = {after: number for number, after in replaced.items()}
     for trial in complete:
         numbers = [trial.number, *([before[trial.number]] if trial.number in before else [])]
@@ -105,7 +113,8 @@ def test_trial_is_the_mean_over_folds_that_no_one_trained_twice(searched: Search
         assert trial.value == pytest.approx(sum(trial.user_attrs["folds"]) / 2)
         assert trial.intermediate_values == {0: trial.user_attrs["folds"][0], 1: trial.value}
         assert [each["tasks"] for each in results] == [{}, {}]  # the test split was left alone
-    assert complete[0].user_attrs["folds"] != complete[1].user_attrs["folds"]
+    figures = [figure for trial in complete for figure in trial.user_attrs["folds"]]
+    assert len({*figures}) == 2 * len(complete)
 
 
 def test_trial_that_fails_is_recorded_with_its_error(searched: Searched) -> None:
@@ -156,7 +165,7 @@ def test_run_ends_when_its_search_is_gone(train_here: Callable, tmp_path: Path) 
 
 
 def test_folds_that_the_data_cannot_be_divided_into(train_here: Callable, tmp_path: Path, capfd) -> None:
-    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "space.yaml").write_text(SPACE.format(choices=[32]))
     with pytest.raises(SystemExit) as stopped:
         train_here("search", *ARGUMENTS, "--search.folds.k", "1")
     assert stopped.value.code == 2

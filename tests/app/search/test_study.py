@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from forked import WATCHDOG
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from app.search import Dimension, SearchConfig
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 def opened(folder: Path, trials: int = 50, **options) -> SharedStudy:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = SearchConfig(space=SPACE, trials=trials, stale_after=2, **options)
+    config = SearchConfig(space=SPACE, trials=trials, stale_after=6, **options)
     return SharedStudy(folder, config, distributions(SPACE), maximize=False, identity={"model.width": "3"})
 
 
@@ -50,7 +51,7 @@ def run_processes(folder: Path, trials: int, dying: int) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(WATCHDOG)
     assert sorted(process.exitcode for process in processes) == [-signal.SIGKILL] * dying + [0] * (3 - dying)
 
 

@@ -1,15 +1,12 @@
 """Metrics of tasks with a label a pixel, against scikit-learn and NumPy on all pixels of the epoch at once."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pixel_metrics_on_ranks as script
 import pytest
 import torch
+from forked import Forks
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch import Tensor
 
@@ -63,17 +60,8 @@ def test_all_batches_give_what_all_pixels_at_once_give(expected: dict[str, float
     check(metrics.compute(), expected)
 
 
-def test_batches_of_two_processes(expected: dict[str, float], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    root = str(Path(script.__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": root, "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen([sys.executable, "-W", "ignore", script.__file__, str(tmp_path), str(rank)], env=environment)
-        for rank in range(2)
-    ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+def test_batches_of_two_processes(forks: Forks, expected: dict[str, float], tmp_path: Path) -> None:
+    forks.run(Path(script.__file__), str(tmp_path), ranks=2)
     for rank in range(2):
         check(torch.load(tmp_path / f"rank-{rank}.pt"), expected)
 

@@ -34,7 +34,9 @@ def run(
 
 
 @pytest.mark.parametrize(
-    "options", [[], PER_TASK, ["--model.sharing", "IndependentNetworks"]], ids=["shared", "per_task", "independent"]
+    "options",
+    [[], PER_TASK, pytest.param(["--model.sharing", "IndependentNetworks"], marks=pytest.mark.slow)],
+    ids=["shared", "per_task", "independent"],
 )
 def test_ranks_and_micro_batches_equal_one_large_batch(
     train: Train, train_here: Callable, tmp_path: Path, options: list[str]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, slow_but
 
 RESNET = [
     "--model.backbone", "TimmBackbone", "--model.backbone.name", "resnet10t", "--model.backbone.drop_path_rate", "0.3",
@@ -36,7 +36,10 @@ def equal(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("schedule", PRESETS)
+FAST = "linear_probe", "{preset: gradual_unfreeze, phases: 4}"
+
+
+@pytest.mark.parametrize("schedule", slow_but(PRESETS, *FAST))
 def test_frozen_layers_stay_and_trained_ones_change(train_here: Callable, schedule: str) -> None:
     options = ["--schedule", schedule, "--trainer.callbacks+=layer_spies.RecordLayers"]
     train_here("fit", "--config", str(SMALL), *RESNET, *options, "--trainer.callbacks.file", "layers.pt")

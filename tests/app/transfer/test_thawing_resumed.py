@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, scalars
-from forked import Forks
+from conftest import SMALL, Train, scalars
 from resuming import fit, kill_and_resume
 
 TOP = "backbone.stage2, 'heads.*'"
@@ -17,14 +16,14 @@ BY_STEP_PLATEAU_AND_EPOCH = [
 ]  # fmt: skip
 
 
-def test_run_killed_in_each_phase_goes_on(train_forked: Forks, train_here: Callable) -> None:
+def test_run_killed_in_each_phase_goes_on(train: Train, train_here: Callable) -> None:
     train_here(*fit("whole", *BY_STEP_PLATEAU_AND_EPOCH))
     phases = dict(scalars(Path("runs/whole/version_0"))["phase/step"])
     begun = [min(step for step, phase in phases.items() if phase == number) for number in (1, 2, 3, 4)]
     assert begun == [0, 5, 12, 16]  # after 5 steps, after 3 validations no better than the first, and after 2 epochs
     for number, step in enumerate([4, 10, 15, 22], start=1):
         assert phases[step] == number
-        kill_and_resume(train_forked, train_here, BY_STEP_PLATEAU_AND_EPOCH, step, name=str(number))
+        kill_and_resume(train, train_here, BY_STEP_PLATEAU_AND_EPOCH, step, name=str(number))
 
 
 def test_next_phase_starts_from_the_best_of_the_last(train_here: Callable) -> None:
