@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from warnings import warn
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
 from app.measuring.balance import BalanceMetrics, curves
 from app.measuring.metric_curves import curves_of, tried
+from app.ranks.collectives import first
 from app.tasks import Task
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
@@ -159,7 +160,8 @@ class StageMetrics(nn.Module):
         for name, metric in self._metrics() if parts else []:
             known = [part[name] for part in parts if name in part and part[name]["kind"] == _kind(metric)]
             if len(known) < len(parts):
-                rank_zero_warn(f"{self.stage}: the checkpoint has no such metric as {name}; it starts anew")
+                if first():
+                    warn(f"{self.stage}: the checkpoint has no such metric as {name}; it starts anew", stacklevel=2)
             elif updated := [each for each in known if each["updates"]]:
                 _take_over(name, metric, updated)
 

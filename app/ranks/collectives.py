@@ -11,6 +11,11 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def first() -> bool:
+    """Whether this is the first rank, which speaks for all."""
+    return not several() or dist.get_rank() == 0
+
+
 def sum_over_ranks(x: Tensor) -> None:
     """Replace a tensor by its sum over the ranks, equal bit for bit on all of them. Collective."""
     if several():

@@ -17,9 +17,21 @@ FORBIDDEN = {
     "app": {"train"},
 }
 ALONE = {
+    "app/network": {"torch", "app", "datamodules", "models"},
+    "app/measuring": {"torch", "torchmetrics", "app", "models"},
     "app/transfer": {"torch", "app", "models"},
     "app/balancing": {"torch", "torchjd", "numpy", "typing_extensions", "app", "models"},
 }
+OTHER_ROOMS = {  # of app, that a room may import from
+    "ranks": set(),
+    "tasks": set(),
+    "runs": {"ranks"},
+    "balancing": {"ranks"},
+    "network": {"tasks"},
+    "measuring": {"balancing", "ranks", "tasks"},
+    "transfer": {"network", "runs"},
+}
+LOOSE = 4  # files of app that are in no room
 LINES, FUNCTION_LINES = 330, 15
 
 
@@ -97,6 +109,18 @@ def test_room_imports_only_what_it_may(room: str) -> None:
 def test_room_needs_few_packages(room: str) -> None:
     for file in files_of(room):
         assert packages(file) <= ALONE[room] | sys.stdlib_module_names, file
+
+
+@pytest.mark.parametrize("room", OTHER_ROOMS)
+def test_room_of_the_application_knows_few_others(room: str) -> None:
+    for file in files_of(f"app/{room}"):
+        rooms = {name.split(".")[1] for name in imported(file) if name.startswith("app.")}
+        assert rooms <= {room, *OTHER_ROOMS[room]}, file
+
+
+def test_most_files_are_in_rooms() -> None:
+    loose = [path.name for path in (ROOT / "app").glob("*.py") if path.name != "__init__.py"]
+    assert len(loose) <= LOOSE, loose
 
 
 def test_one_file_of_datamodules_knows_lightning() -> None:
