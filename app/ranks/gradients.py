@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from itertools import groupby
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from app.ranks.collectives import several, sum_over_ranks
+from app.ranks.collectives import ranks, several, sum_over_ranks
 
 BUCKET_BYTES = 64 * 2**20
 
@@ -30,8 +29,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameters: The trainable parameters, the same on every rank and in the same order.
     """
     parameters = list(parameters)
-    if not (parameters and several()):
-        return
+    if parameters and several():
+        _sum_buckets(parameters)
+
+
+def _sum_buckets(parameters: list[nn.Parameter]) -> None:
+    """Sum the gradients of those of the parameters that any rank has reached, bucket by bucket. Collective."""
     reached = reached_anywhere([p.grad is not None for p in parameters], parameters[0].device)
     parameters = [parameter for parameter, anywhere in zip(parameters, reached, strict=True) if anywhere]
     by_kind = groupby(parameters, key=lambda parameter: (parameter.device, parameter.dtype))
@@ -60,7 +63,7 @@ def average_running_statistics(module: nn.Module) -> None:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
     sum_over_ranks(flat)
-    flat /= dist.get_world_size()
+    flat /= ranks()
     for buffer, mean in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
 
@@ -82,4 +85,4 @@ def reached_anywhere(reached: list[bool], device: torch.device) -> list[bool]:
     """Of each parameter, whether any rank has reached it; for all at once, since the answer is waited for."""
     flags = torch.tensor(reached, dtype=torch.float32, device=device)
     sum_over_ranks(flags)
-    return [ranks > 0 for ranks in flags.tolist()]
+    return [count > 0 for count in flags.tolist()]

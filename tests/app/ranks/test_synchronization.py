@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from app.ranks import gradients
+from app.ranks import collectives, gradients
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 100, 10**6])
-def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch, bucket_bytes: int) -> None:
+def test_a_sum_over_one_rank_changes_no_gradient(monkeypatch: pytest.MonkeyPatch, bucket_bytes: int) -> None:
     monkeypatch.setattr(gradients, "BUCKET_BYTES", bucket_bytes)
     torch.manual_seed(0)
     shapes = [(3, 4), (5,), (2, 3, 3, 3), (1,), (7, 2)]
@@ -30,7 +30,7 @@ def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch
     parameters[2].grad = parameters[2].grad.to(memory_format=torch.channels_last)
     parameters[1].grad = None
     before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
-    gradients.sum_gradients(iter(parameters))
+    gradients._sum_buckets(parameters)
     for parameter, gradient in zip(parameters, before, strict=True):
         if gradient is None:
             assert parameter.grad is None  # no zeros: nothing decays what no rank reached
@@ -54,6 +54,19 @@ def test_mean_statistics_over_one_rank_are_its_own(group_of_one: None) -> None:
     before = [buffer.clone() for buffer in norms.buffers()]
     gradients.average_running_statistics(norms)
     assert all(torch.equal(*pair) for pair in zip(norms.buffers(), before, strict=True))
+
+
+def test_a_group_of_one_is_no_group(group_of_one: None) -> None:
+    """As `strategy: ddp` has on one device."""
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    gradient, x = parameter.grad, torch.ones(3)
+    gradients.sum_gradients(iter([parameter]))
+    collectives.sum_over_ranks(x)
+    collectives.take_from_first(x)
+    assert not collectives.several()
+    assert parameter.grad is gradient
+    assert x.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_frozen_statistics_need_no_group() -> None:
