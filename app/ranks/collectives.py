@@ -6,9 +6,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def ranks() -> int:
+    """How many ranks there are, one without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def several() -> bool:
     """Whether there is more than one rank: the one question on which every collective depends."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return ranks() > 1
 
 
 def first() -> bool:

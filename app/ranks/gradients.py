@@ -28,8 +28,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameters: The trainable parameters, the same on every rank and in the same order.
     """
     parameters = list(parameters)
-    if not (parameters and several()):
-        return
+    if parameters and several():
+        _sum_buckets(parameters)
+
+
+def _sum_buckets(parameters: list[nn.Parameter]) -> None:
+    """Sum the gradients of those of the parameters that any rank has reached, bucket by bucket. Collective."""
     reached = reached_anywhere([p.grad is not None for p in parameters], parameters[0].device)
     parameters = [parameter for parameter, anywhere in zip(parameters, reached, strict=True) if anywhere]
     by_kind = groupby(parameters, key=lambda parameter: (parameter.device, parameter.dtype))
@@ -58,4 +62,4 @@ def reached_anywhere(reached: list[bool], device: torch.device) -> list[bool]:
     """Of each parameter, whether any rank has reached it; for all at once, since the answer is waited for."""
     flags = torch.tensor(reached, dtype=torch.float32, device=device)
     sum_over_ranks(flags)
-    return [ranks > 0 for ranks in flags.tolist()]
+    return [count > 0 for count in flags.tolist()]

@@ -29,10 +29,6 @@ def whole() -> dict[str, Tensor]:
     return {method: fit(method, 1, 12, 1) for method in METHODS}
 
 
-def tolerance(method: str) -> float:
-    return 1e-6 if method == "nash_mtl" else 1e-9  # its solver amplifies rounding
-
-
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_end_where_one_process_does(forks: Forks, whole: dict[str, Tensor], tmp_path: Path, ranks: int) -> None:
     parts = launch(forks, tmp_path, ranks)
@@ -42,7 +38,7 @@ def test_ranks_end_where_one_process_does(forks: Forks, whole: dict[str, Tensor]
             kept = part[method, micro_batches]
             assert torch.equal(kept.nan_to_num(), parts[0][method, micro_batches].nan_to_num()), method
             apart = (kept - whole[method]).nan_to_num().abs().max().item()
-            if not apart <= tolerance(method):
+            if not apart <= 1e-9:
                 wrong[method, micro_batches] = apart
     assert not wrong
 
@@ -51,7 +47,7 @@ def test_ranks_end_where_one_process_does(forks: Forks, whole: dict[str, Tensor]
 def test_micro_batches_end_where_one_batch_does(whole: dict[str, Tensor], method: str) -> None:
     assert (whole[method][0] - whole[method][-1]).nan_to_num().abs().max() > 1e-2
     apart = (fit(method, 1, 4, 3) - whole[method]).nan_to_num().abs().max()
-    assert apart <= tolerance(method)
+    assert apart <= 1e-9
 
 
 @pytest.mark.parametrize("method", sorted(WHOLE_BATCH))

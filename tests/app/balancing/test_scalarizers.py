@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.balancing import GradientConfig, check_accumulation
 from app.balancing.base import Scalarizer
 from app.balancing.engine.step import Step
 from app.balancing.methods.dwa import DWA
@@ -21,6 +22,7 @@ from app.balancing.methods.stch import STCH
 from app.balancing.methods.uncertainty import UncertaintyWeighting
 from app.balancing.methods.uw_so import UWSO
 from app.balancing.methods.worst_case import ExponentiatedGradient, WorstCase
+from models.errors import ConfigurationError
 
 ALL: list[Callable[[], Scalarizer]] = [
     FixedWeights,
@@ -304,3 +306,17 @@ def test_negative_losses_are_refused_where_they_are_kept(make: Callable[[], Scal
 def test_wrong_settings_name_the_key_and_the_value(make: Callable[[], Scalarizer], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^model\.balancer\.{message}$"):
         make()
+
+
+@pytest.mark.parametrize(("method", "declared"), [("observe", "observes"), ("look_again", "looks_again")])
+def test_what_is_never_called_is_refused_at_its_definition(method: str, declared: str) -> None:
+    with pytest.raises(TypeError, match=f"^Silent: has `{method}`, so that it must say `{declared} = True`$"):
+        type("Silent", (FixedWeights,), {method: lambda self, losses, step, norms=None: None})
+    type("Outspoken", (FixedWeights,), {method: lambda self, losses, step, norms=None: None, declared: True})
+
+
+def test_a_scalarizer_that_needs_the_whole_batch_refuses_micro_batches() -> None:
+    whole = type("Whole", (FixedWeights,), {"needs_whole_batch": True})()
+    check_accumulation(whole, GradientConfig(), 1)
+    with pytest.raises(ConfigurationError, match="must be 1 with Whole, which needs a step's whole batch at once"):
+        check_accumulation(whole, GradientConfig(), 2)

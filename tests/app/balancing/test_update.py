@@ -10,6 +10,8 @@ from torch.nn import Identity
 
 from app.balancing import MicroBatch, Parameters, Step, Update
 from app.balancing.engine.gradients import accumulate
+from app.balancing.engine.shared_norms import SharedNorms
+from models.errors import ConfigurationError
 
 
 class Network:
@@ -222,6 +224,33 @@ def test_random_methods_draw_by_seed_and_step(monkeypatch: pytest.MonkeyPatch) -
     assert not torch.equal(shared(1, 5), shared(1, 6))
     assert not torch.equal(shared(1, 5), shared(2, 5))
     assert not torch.equal(shared(1, 5), shared(2, 4))
+
+
+def compare(compared: list[nn.Parameter] | None, shared: list[nn.Parameter], losses: dict[int, Tensor]) -> Tensor:
+    norms = SharedNorms()
+    norms.take(losses, Step(0, 0, torch.arange(len(losses))), Parameters(shared, [[], []], compared))
+    found = norms.norms(torch.tensor(1.0))
+    assert found is not None
+    return found
+
+
+def test_norms_are_of_all_that_is_compared() -> None:
+    """As of the last shared layer of several modalities, of which a task may reach one."""
+    first, bias, last = (nn.Parameter(torch.ones(*shape)) for shape in [(2, 2), (2,), (1, 2)])
+    shared = [first, last, bias]
+    losses = {0: 3 * first.sum() + 4 * last[0, 0], 1: last.sum() + bias.sum()}
+    assert compare(None, shared, losses).tolist() == pytest.approx([4.0, 2**0.5])
+    assert compare([last], shared, losses).tolist() == pytest.approx([4.0, 2**0.5])
+    assert compare([first, last], shared, losses).tolist() == pytest.approx([(4 * 9 + 16) ** 0.5, 2**0.5])
+    assert compare([first, last], shared, {0: losses[0], 1: 2 * last.sum()}).tolist()[1] == pytest.approx(8**0.5)
+
+
+def test_a_task_that_reaches_nothing_that_is_compared_is_refused() -> None:
+    first, last = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(1, 2))
+    losses = {0: last.sum(), 1: first.sum()}
+    assert compare([first, last], [first, last], losses).tolist() == pytest.approx([2**0.5, 2.0])
+    with pytest.raises(ConfigurationError, match=r"last shared weight, \(1, 2\), which task number 1 \(from 0\)"):
+        compare(None, [first, last], losses)
 
 
 class Trunk(nn.Sequential):

@@ -61,7 +61,7 @@ def test_skipped_rows_are_warned_of_once_counted_every_epoch_and_named_at_the_en
 def test_the_count_of_an_epoch_survives_an_interruption(train_here: Callable) -> None:
     fit = ["fit", *SKIP, "--save_every_n_steps", "1"]
     fail = ["--trainer.callbacks+=spies.FailAt", "--trainer.callbacks.epoch=1", "--trainer.callbacks.batch=5"]
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(SystemExit):
         train_here(*fit, *fail)
     train_here(*fit, "--ckpt_path", "last")
     assert counts("runs/small/version_0")["skipped/train"] == [4.0] * 4

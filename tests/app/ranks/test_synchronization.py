@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from app.ranks import gradients
+from app.ranks import collectives, gradients
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def group_of_one(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 100, 10**6])
-def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch, bucket_bytes: int) -> None:
+def test_a_sum_over_one_rank_changes_no_gradient(monkeypatch: pytest.MonkeyPatch, bucket_bytes: int) -> None:
     monkeypatch.setattr(gradients, "BUCKET_BYTES", bucket_bytes)
     torch.manual_seed(0)
     shapes = [(3, 4), (5,), (2, 3, 3, 3), (1,), (7, 2)]
@@ -30,7 +30,7 @@ def test_a_sum_over_one_rank_changes_no_gradient(group_of_one: None, monkeypatch
     parameters[2].grad = parameters[2].grad.to(memory_format=torch.channels_last)
     parameters[1].grad = None
     before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
-    gradients.sum_gradients(iter(parameters))
+    gradients._sum_buckets(parameters)
     for parameter, gradient in zip(parameters, before, strict=True):
         if gradient is None:
             assert parameter.grad is None  # no zeros: nothing decays what no rank reached
@@ -44,3 +44,16 @@ def test_buckets_keep_the_order_and_the_limit(monkeypatch: pytest.MonkeyPatch) -
     parameters = [nn.Parameter(torch.zeros(size)) for size in (20, 5, 5, 1, 30, 9, 1)]
     buckets = gradients._buckets(parameters)
     assert [[len(parameter) for parameter in bucket] for bucket in buckets] == [[20], [5, 5], [1], [30], [9, 1]]
+
+
+def test_a_group_of_one_is_no_group(group_of_one: None) -> None:
+    """As `strategy: ddp` has on one device."""
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    gradient, x = parameter.grad, torch.ones(3)
+    gradients.sum_gradients(iter([parameter]))
+    collectives.sum_over_ranks(x)
+    collectives.take_from_first(x)
+    assert not collectives.several()
+    assert parameter.grad is gradient
+    assert x.tolist() == [1.0, 1.0, 1.0]

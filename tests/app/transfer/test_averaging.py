@@ -89,7 +89,7 @@ def test_killed_run_goes_on_with_weights_and_average(train_here: Callable, kind:
     options = [*(EMA if kind == "ema" else SWA), "--save_every_n_steps", "3"]
     train_here(*fit("whole", *options))
     fail = ["--trainer.callbacks+=spies.FailAt", "--trainer.callbacks.epoch", "2", "--trainer.callbacks.batch", "6"]
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(SystemExit):
         train_here(*fit("stopped", *options, *fail))
     assert saved("stopped")["global_step"] == 21  # 5 of 8 steps into the third epoch
     train_here(*fit("stopped", *options, "--ckpt_path", "last"))

@@ -71,7 +71,7 @@ def test_resumed_run_is_pulled_to_where_it_started(train_here: Callable) -> None
     options = [*FIT, *L2SP, "--save_every_n_steps", "3", "--trainer.max_epochs", "2"]
     train_here(*options, "--name", "whole")
     fail = ["--trainer.callbacks+=spies.FailAt", "--trainer.callbacks.epoch", "1", "--trainer.callbacks.batch", "5"]
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(SystemExit):
         train_here(*options, "--name", "stopped", *fail)
     train_here(*options, "--name", "stopped", "--ckpt_path", "last")
     assert largest_difference(weights("whole"), weights("stopped")) == 0
