@@ -22,7 +22,7 @@ from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.reading.loader import BatchLoader, load
 from datamodules.reading.reader import Reader
 from datamodules.reading.transforms import TimmTransforms, Transforms
-from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, World, positive
+from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, World, at_least_one
 from datamodules.sources import SPLITS, Source, SplitName
 from datamodules.sources.base import align_sources, fold_sources
 from datamodules.splits.folds import Folds
@@ -67,7 +67,7 @@ class MultiTaskDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.sampling = sampling or Shared()
-        self.eval_batch_size = positive("eval_batch_size", eval_batch_size)
+        self.eval_batch_size = at_least_one("eval_batch_size", eval_batch_size)
         if num_workers < 0:
             raise DataError("data.num_workers", "must not be negative", num_workers)
         self.num_workers, self.seed = num_workers, seed

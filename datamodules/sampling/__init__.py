@@ -1,6 +1,6 @@
 """Which task, which rows."""
 
-from datamodules.sampling.base import Booleans, Draw, DrawSampler, Integers, Plan, Sampling, positive
+from datamodules.sampling.base import Booleans, Draw, DrawSampler, Integers, Plan, Sampling, at_least_one
 from datamodules.sampling.per_task import PerTask
 from datamodules.sampling.shared import Pages, Shared
 from datamodules.sampling.world import World
@@ -16,5 +16,5 @@ __all__ = [
     "Sampling",
     "Shared",
     "World",
-    "positive",
+    "at_least_one",
 ]

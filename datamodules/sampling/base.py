@@ -120,7 +120,7 @@ class DrawSampler(Sampler[Draw]):
                     yield Draw(rows[part], visits[part], feeds[:, part], counts)
 
 
-def positive(key: str, value: int) -> int:
+def at_least_one(key: str, value: int) -> int:
     """`value`, or a ValueError that names the configuration's `key` where it is below 1."""
     if value < 1:
         raise DataError(f"data.{key}", "must be at least 1", value)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, positive
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one
 from datamodules.sampling.stream import Stream
 from datamodules.sampling.turns import WHOLE, Periods, Quotas, RoundRobin, Turns
 
@@ -54,10 +54,10 @@ class PerTask(Sampling):
         self.periods, self.epoch_length = periods or {}, epoch_length
         for key, value in {"tasks_per_step": tasks_per_step, "epoch_length": epoch_length}.items():
             if isinstance(value, int):
-                positive(f"sampling.{key}", value)
+                at_least_one(f"sampling.{key}", value)
         for key, values in {"batch_size": batch_size, "periods": self.periods}.items():
             for task, value in values.items() if isinstance(values, dict) else [("", values)]:
-                positive(f"sampling.{key}" + (f".{task}" if task else ""), value)
+                at_least_one(f"sampling.{key}" + (f".{task}" if task else ""), value)
         self._check()
 
     def plan(

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, permutation, positive
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one, permutation
 
 
 class Shared(Sampling):
@@ -21,7 +21,7 @@ class Shared(Sampling):
     """
 
     def __init__(self, batch_size: int = 64) -> None:
-        self.batch_size = positive("sampling.batch_size", batch_size)
+        self.batch_size = at_least_one("sampling.batch_size", batch_size)
 
     def plan(
         self,

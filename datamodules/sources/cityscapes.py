@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from datamodules.sources.scenes import Layer, Scenes, chosen, classes_of, values_of
+from datamodules.sources.scenes import MapFolder, Scenes, chosen, classes_of, values_of
 from datamodules.targets import DenseCategorical, DenseContinuous
 from datamodules.targets.maps import InverseDepthMap
 
@@ -70,8 +70,8 @@ class Cityscapes(Scenes):
         val_fraction: float = 0.1,
         seed: int = 0,
     ) -> None:
-        layers = {
-            "segmentation": Layer(FOLDERS[classes], DenseCategorical(CLASSES[classes]), None, classes_of),
-            "depth": Layer(("depth",), DenseContinuous(), 1, partial(values_of, InverseDepthMap), least=0),
+        maps = {
+            "segmentation": MapFolder(FOLDERS[classes], DenseCategorical(CLASSES[classes]), None, classes_of),
+            "depth": MapFolder(("depth",), DenseContinuous(), 1, partial(values_of, InverseDepthMap), least=0),
         }
-        super().__init__(path, chosen(layers, tasks), val_fraction, seed)
+        super().__init__(path, chosen(maps, tasks), val_fraction, seed)

@@ -43,11 +43,15 @@ class JoinedSplit(Split):
     Args:
         parts: What the source calls each split → the split.
         rows: [N] rows, which count through the parts one after the other.
+
+    Raises:
+        ValueError: Labels that are read row by row are in some of the parts alone.
     """
 
     def __init__(self, parts: Mapping[SplitName, Split], rows: Tensor) -> None:
         tasks = dict.fromkeys(task for part in parts.values() for task in part.labelled)
-        columns = {task: _joined_labels(list(parts.values()), task) for task in tasks}
+        self._read = [task for task in tasks if not _held(parts, task)]
+        columns = {task: _joined_labels(list(parts.values()), task) for task in tasks if task not in self._read}
         self._parts, self._joined = parts, rows
         self._ends = torch.tensor([len(part) for part in parts.values()]).cumsum(0)
         groups = [part.groups for part in parts.values() if part.groups is not None]
@@ -57,6 +61,9 @@ class JoinedSplit(Split):
             {task: labelled[rows] for task, (_, labelled) in columns.items()},
             torch.cat(groups)[rows] if len(groups) == len(parts) else None,
         )
+        self.labelled |= {
+            task: torch.cat([part.labelled[task] for part in parts.values()])[rows] for task in self._read
+        }
 
     def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
         """Input and labels of one row."""
@@ -114,15 +121,27 @@ class FastJoinedSplit(JoinedSplit):
         """Inputs [B, ...] and labels [B, ...] of `rows` [B]."""
         joined = self._joined[rows]
         number = torch.searchsorted(self._ends, joined, right=True)
-        inputs = []
+        found = []
         part: Any  # one that has `__getitems__`
         for index, part in enumerate(self._parts.values()):
             mine = joined[number == index]
             if len(mine):
-                inputs.append(part.__getitems__(mine - (self._ends[index] - len(part)))[0])
+                found.append(part.__getitems__(mine - (self._ends[index] - len(part))))
         back = number.argsort(stable=True).argsort()
         labels = {task: values[rows] for task, values in self._labels.items()}
-        return map_inputs(lambda *xs: torch.cat(xs)[back], *inputs), labels
+        labels |= {task: torch.cat([each[task] for _, each in found])[back] for task in self._read}
+        return map_inputs(lambda *xs: torch.cat(xs)[back], *(inputs for inputs, _ in found)), labels
+
+
+def _held(parts: Mapping[SplitName, Split], task: str) -> bool:
+    """Whether all labels of a task are in memory; if not, every part must carry it, for no label can be made up."""
+    carrying = {name: part for name, part in parts.items() if task in part.labelled}
+    held = all(part.holds(task) for part in carrying.values())
+    if not held and len(carrying) < len(parts):
+        where = f"target {task!r}, which is read row by row"
+        rule = f"must be in both {' and '.join(parts)} for folds"
+        raise DataError(where, rule, f"it in {', '.join(map(repr, carrying))} alone")
+    return held
 
 
 def _joined_labels(parts: Sequence[Split], task: str) -> tuple[Tensor, Tensor]:

@@ -66,9 +66,9 @@ class ImageSplit(Split):
                     return file.convert(self.mode)
                 pixels = np.asarray(file)
         except FileNotFoundError:
-            raise UnreadableRowError(f"{self.name(row)}: the file must be there, found none at {path}") from None
+            raise UnreadableRowError(self.name(row), "the file must be there", f"none at {path}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as PIL's decoders raise
-            raise UnreadableRowError(f"{self.name(row)}: {path} must be a whole image, found: {error}") from error
+            raise UnreadableRowError(self.name(row), f"{path} must be a whole image, found: {error}") from error
         if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
             found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
             raise DataError(self.name(row), "pixels must be integers of 8 or 16 bits", found)

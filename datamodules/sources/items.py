@@ -107,16 +107,16 @@ class Items:
         try:
             yield
         except UNREADABLE as error:
-            raise UnreadableRowError(f"{self.name(row)}: must be readable, found: {one_line(error)}") from error
+            raise UnreadableRowError(self.name(row), f"must be readable, found: {message_of(error)}") from error
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise DataError(
                 self.name(row),
                 "the dataset must give an item",
-                f"{type(error).__name__}: {one_line(error)} (line {place.lineno} of {Path(place.filename).name})",
+                f"{type(error).__name__}: {message_of(error)} (line {place.lineno} of {Path(place.filename).name})",
             ) from error
 
 
-def one_line(error: BaseException | None) -> str:
+def message_of(error: BaseException | None) -> str:
     """What an error says, on one line; its kind if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

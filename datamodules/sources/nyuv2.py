@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from datamodules.sources.scenes import Layer, Scenes, chosen, classes_of, normals_of, values_of
+from datamodules.sources.scenes import MapFolder, Scenes, chosen, classes_of, normals_of, values_of
 from datamodules.targets import DenseCategorical, DenseContinuous, UnitVectors
 from datamodules.targets.maps import DepthMap
 
@@ -28,9 +28,9 @@ CLASSES = (
     "window",
 )
 LAYERS = {
-    "segmentation": Layer(("label",), DenseCategorical(CLASSES), None, classes_of),
-    "depth": Layer(("depth",), DenseContinuous("m"), 1, partial(values_of, DepthMap), least=0),
-    "normal": Layer(("normal",), UnitVectors(), 3, normals_of),
+    "segmentation": MapFolder(("label",), DenseCategorical(CLASSES), None, classes_of),
+    "depth": MapFolder(("depth",), DenseContinuous("m"), 1, partial(values_of, DepthMap), least=0),
+    "normal": MapFolder(("normal",), UnitVectors(), 3, normals_of),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.sources.items import one_line
+from datamodules.sources.items import message_of
 
 # What NumPy of any version writes for an array, and Python 3 for bytes in a pickle that Python 2 can read.
 ALLOWED = {
@@ -54,7 +54,7 @@ def read_arrays(path: Path, keys: dict[str, type]) -> dict[str, Any]:
             content = PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle can raise any of Python's errors
         raise DataError(
-            path, f"must be a whole pickle of arrays and plain values alone, found: {one_line(error)}"
+            path, f"must be a whole pickle of arrays and plain values alone, found: {message_of(error)}"
         ) from error
     for key, kind in keys.items():
         found = content.get(key) if isinstance(content, dict) else content

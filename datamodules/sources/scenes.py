@@ -30,7 +30,7 @@ LONGEST = 1.01  # length of a vector that rounding may have made of 1
 
 
 @dataclass(frozen=True)
-class Layer:
+class MapFolder:
     """The labels of a task, a file a row in a folder of their own.
 
     Args:
@@ -56,7 +56,7 @@ class Scenes(Source):
 
     Args:
         path: The folder.
-        layers: Task → where its labels are.
+        maps: Task → where its labels are.
         val_fraction: Share of the rows in `train/` that is for validation; 0 leaves them all for training, and
             validates on the rows of `val/`, which are the test.
         seed: Which rows they are.
@@ -65,12 +65,12 @@ class Scenes(Source):
         ValueError: A folder is missing or has other files, or a file is of another size than its image's.
     """
 
-    def __init__(self, path: str, layers: Mapping[str, Layer], val_fraction: float, seed: int) -> None:
+    def __init__(self, path: str, maps: Mapping[str, MapFolder], val_fraction: float, seed: int) -> None:
         if not 0 <= val_fraction < 1:
             raise DataError("val_fraction", "must be at least 0 and less than 1", val_fraction)
         root = Path(path).expanduser()
-        self.targets: dict[str, Target] = {task: layer.target for task, layer in layers.items()}
-        self._train, self._test = (Files(root / name, layers) for name in ("train", "val"))
+        self.targets: dict[str, Target] = {task: kind.target for task, kind in maps.items()}
+        self._train, self._test = (Files(root / name, maps) for name in ("train", "val"))
         self._held_out = np.zeros(len(self._train), dtype=bool)
         if val_fraction:
             strata = np.zeros(len(self._train), dtype=np.int64)
@@ -94,7 +94,7 @@ class Files:
 
     Args:
         folder: That folder.
-        layers: Task → where its labels are.
+        maps: Task → where its labels are.
 
     Attributes:
         missing: Row → the first of its files that is not there.
@@ -103,10 +103,10 @@ class Files:
         ValueError: A folder is missing or has other files, or a file is of another size than its image's.
     """
 
-    def __init__(self, folder: Path, layers: Mapping[str, Layer]) -> None:
-        self.layers = layers
+    def __init__(self, folder: Path, maps: Mapping[str, MapFolder]) -> None:
+        self.maps = maps
         self.images = _place(folder, (IMAGE,))
-        self.places = {task: _place(folder, layer.folder) for task, layer in layers.items()}
+        self.places = {task: _place(folder, kind.folder) for task, kind in maps.items()}
         numbers = {place: _numbers(place) for place in (self.images, *self.places.values())}
         self._rows = _rows(numbers)
         self.missing = {
@@ -142,20 +142,20 @@ class Files:
             UnreadableRowError: Its file is missing or no whole array.
             ValueError: It breaks its target's rule.
         """
-        layer, where = self.layers[task], f"{_file(self.places[task], row)}, target {task!r}"
-        array = _array(self.places[task], row, layer.channels)
-        if layer.least is not None and (array < layer.least).any():  # as NaN is not
-            raise DataError(where, f"a value must be at least {layer.least:g}", f"{np.nanmin(array):g}")
-        label = layer.read(array)
-        if layer.target.invalid(label[None]).any():
-            raise DataError(where, f"a label must be {layer.target.rule}", layer.target.found(label))
+        kind, where = self.maps[task], f"{_file(self.places[task], row)}, target {task!r}"
+        array = _array(self.places[task], row, kind.channels)
+        if kind.least is not None and (array < kind.least).any():  # as NaN is not
+            raise DataError(where, f"a value must be at least {kind.least:g}", f"{np.nanmin(array):g}")
+        label = kind.read(array)
+        if kind.target.invalid(label[None]).any():
+            raise DataError(where, f"a label must be {kind.target.rule}", kind.target.found(label))
         return label
 
     def _check_sizes(self, row: int) -> None:
         """Compare a row's maps with its image, by their headers."""
         size = _array(self.images, row, 3).shape[:2]
-        for task, layer in self.layers.items():
-            found = _array(self.places[task], row, layer.channels).shape[:2]
+        for task, kind in self.maps.items():
+            found = _array(self.places[task], row, kind.channels).shape[:2]
             if found != size:
                 raise DataError(
                     _file(self.places[task], row),
@@ -175,7 +175,7 @@ class SceneSplit(Split):
     def __init__(self, files: Files, rows: Integers) -> None:
         super().__init__(len(rows), {})
         self.files, self.rows = files, rows
-        self.labelled = {task: torch.ones(len(rows), dtype=torch.bool) for task in files.layers}
+        self.labelled = {task: torch.ones(len(rows), dtype=torch.bool) for task in files.maps}
 
     def __getitem__(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The image and the labels of one row.
@@ -185,7 +185,7 @@ class SceneSplit(Split):
             ValueError: An image or a label breaks its rule.
         """
         number = int(self.rows[row])
-        return self.files.image(number), {task: self.files.label(number, task) for task in self.files.layers}
+        return self.files.image(number), {task: self.files.label(number, task) for task in self.files.maps}
 
     def name(self, row: int) -> str:
         """The file of the row's image, or that which is missing."""
@@ -201,15 +201,15 @@ class SceneSplit(Split):
         return [row for row, number in enumerate(self.rows.tolist()) if number in self.files.missing]
 
 
-def chosen(layers: Mapping[str, Layer], tasks: Sequence[str]) -> dict[str, Layer]:
-    """The layers of `tasks`, in their order.
+def chosen(maps: Mapping[str, MapFolder], tasks: Sequence[str]) -> dict[str, MapFolder]:
+    """The maps of `tasks`, in their order.
 
     Raises:
         ValueError: There is none.
     """
     if not tasks:
-        raise DataError("tasks", f"must be some of {', '.join(layers)}", "none")
-    return {task: layers[task] for task in tasks}
+        raise DataError("tasks", f"must be some of {', '.join(maps)}", "none")
+    return {task: maps[task] for task in tasks}
 
 
 def classes_of(array: NDArray[Any]) -> ClassMap:
@@ -270,10 +270,10 @@ def _array(place: Path, row: int, channels: int | None) -> NDArray[Any]:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise UnreadableRowError(f"{path}: the file must be there, found none") from None
+        raise UnreadableRowError(path, "the file must be there", "none") from None
     except (OSError, ValueError, EOFError) as error:  # as NumPy raises for what is no whole file of its own
         reason = " ".join(str(error).split())
-        raise UnreadableRowError(f"{path}: must be a whole .npy file of numbers, found: {reason}") from error
+        raise UnreadableRowError(path, f"must be a whole .npy file of numbers, found: {reason}") from error
     last = () if channels is None else (channels,)
     if array.dtype.kind not in "biuf" or array.ndim < 2 or array.shape[2:] != last or not array.size:
         wanted = ", ".join(["height", "width", *map(str, last)])

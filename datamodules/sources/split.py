@@ -54,8 +54,12 @@ class Split(ABC):
             UnreadableRowError: The input cannot be read.
         """
 
+    def holds(self, task: str) -> bool:
+        """Whether the labels of a task that the rows carry are in memory; maps may be read with the input alone."""
+        return task in self._labels
+
     def labels(self, task: str) -> Tensor:
-        """Labels [N_t, ...] of the rows that carry one."""
+        """Labels [N_t, ...] of the rows that carry one, where they are in memory."""
         return self._labels[task][self.labelled[task]]
 
     def labels_of(self, row: int) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from datamodules.errors import DataError, UnreadableRowError
 from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
-from datamodules.sources.items import Items, one_line
+from datamodules.sources.items import Items, message_of
 from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import strata_of
 from datamodules.splits.splitting import members_of
@@ -121,7 +121,7 @@ class ItemSplit(Split):
         """
         index = int(self.rows[row])
         if index in self.broken:
-            raise UnreadableRowError(f"{self.items.name(index)}: must be readable, found: {self.broken[index]}")
+            raise UnreadableRowError(self.items.name(index), f"must be readable, found: {self.broken[index]}")
         item = self.items[index]
         values = self.items.labels(index, item, list(self.targets))
         labels = {task: self._label(row, task, value) for task, value in values.items()}
@@ -204,7 +204,7 @@ def _values(items: Items, tasks: list[str]) -> tuple[list[Mapping[str, Any]], di
             values.append(items.labels(row, items[row], tasks))
         except UnreadableRowError as error:
             values.append({})
-            broken[row] = one_line(error.__cause__)
+            broken[row] = message_of(error.__cause__)
     return values, broken
 
 

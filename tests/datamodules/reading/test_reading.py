@@ -110,6 +110,28 @@ def test_broken_row_stops_with_its_file(split: ImageSplit, how: str) -> None:
         Reader()(split, ROWS, ONCE)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_keeps_its_fields_on_the_way_out_of_a_worker(split: ImageSplit, workers: int) -> None:
+    data = MultiTaskDataModule({"a": Jpegs(split)}, Shared(3), num_workers=workers)
+    truncate(split, 4)
+    with pytest.raises(UnreadableRowError) as raised:
+        list(data.train_dataloader())
+    assert raised.value.where == "4.jpg"
+    assert str(raised.value).startswith(f"4.jpg: {split.root / '4.jpg'} must be a whole image, found: ")
+    assert "Traceback" not in str(raised.value)
+    assert ["in image" in note for note in getattr(raised.value, "__notes__", [])] == [True] * (workers > 0)
+
+
+def test_the_batches_before_an_error_come_first(split: ImageSplit) -> None:
+    data = MultiTaskDataModule({"a": Jpegs(split)}, Shared(3), num_workers=1)
+    order = [batch.ids.tolist() for batch in data.train_dataloader()]
+    truncate(split, order[1][0])
+    batches = iter(data.train_dataloader())
+    assert next(batches).ids.tolist() == order[0]
+    with pytest.raises(UnreadableRowError):
+        next(batches)
+
+
 def test_broken_rows_are_skipped_and_named(split: ImageSplit) -> None:
     truncate(split, 2)
     (split.root / "5.jpg").unlink()
