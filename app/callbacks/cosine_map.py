@@ -24,9 +24,9 @@ class CosineMap(Callback):
         """Draw what the epoch's steps showed, before the module starts the next one's means; collective."""
         assert isinstance(pl_module, MultiTaskModule)
         balance = pl_module.stages["train"].balance
-        if pl_module.balancing.method is None or not balance.compared:
+        if pl_module.balancing.method is None or not balance.compared_steps:
             return
-        cosines = balance.compute()[2].cpu().numpy()
+        cosines = balance.compute().cosines.cpu().numpy()
         for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, TensorBoardLogger):
                 picture = heat_map(cosines, list(pl_module.tasks))

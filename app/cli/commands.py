@@ -60,6 +60,8 @@ class CommandCLI(LightningCLI):
             self._add_arguments(options)
             if command.options:
                 command.options(options)
+            if "model" not in command.parts:
+                _leave_out(options, "model")
             self._subcommand_parsers[name] = options
             assert parser._subcommands_action is not None
             parser._subcommands_action.add_subcommand(name, options, help=command.help)
@@ -91,3 +93,11 @@ class CommandCLI(LightningCLI):
         if command.refits:
             given["fit"] = self._parser("fit")
         command.run(self.config[name], **given)
+
+
+def _leave_out(parser: LightningArgumentParser, part: str) -> None:
+    """Let what a part of the configuration requires be missing: it is then None."""
+    action: Any
+    for action in parser._actions:
+        if action.required and action.dest.startswith(f"{part}."):
+            action.required, action._typehint = False, action._typehint | None

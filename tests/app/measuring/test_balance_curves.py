@@ -89,8 +89,6 @@ def test_heat_map_is_red_where_tasks_agree_and_blue_where_they_conflict() -> Non
     assert picture.dtype == np.uint8
     colours = (colour_of(1.0), colour_of(-0.75), (208, 208, 208))
     red, blue, grey = (of_colour(picture, colour).sum() for colour in colours)
-        of_colour(picture, colour).sum() for colour in (colour_of(1.0), colour_of(-0.75), (208, 208, 208))
-    )
     assert colour_of(1.0)[0] > colour_of(1.0)[2]
     assert colour_of(-0.75)[2] > colour_of(-0.75)[0]
     assert grey > 40 * 40
