@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from app.measuring.balance import curves
+from app.measuring.balance import BalanceFigures, curves
 from app.training.module import MultiTaskModule
 
 
@@ -32,7 +32,7 @@ def layout(module: MultiTaskModule) -> dict[str, dict[str, list[str | list[str]]
         if task in module.network.tasks:
             charts[quantity][f"{quantity}/{stage}/{task}" if of_class else f"{quantity}/{stage}"].append(tag)
     tasks = len(module.network.tasks)
-    every = torch.zeros(tasks), torch.zeros(tasks), torch.zeros(tasks, tasks), torch.zeros(())
+    every = BalanceFigures(*(torch.zeros(shape) for shape in ((tasks,), (tasks,), (tasks, tasks), ())))
     for tag in curves(list(module.network.tasks), "train", every):
         quantity, stage, _ = tag.split("/")
         if quantity in module.balancing.shows:

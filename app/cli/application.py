@@ -20,7 +20,7 @@ from app.cli.command import Command, Session
 from app.cli.commands import commands
 from app.cli.errors import LOG, REFUSED, Reporter, construct
 from app.cli.options import add_options
-from app.cli.parsing import MergingConfigFile, OneLineParser
+from app.cli.parsing import MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
     check_name,
     check_weights,
@@ -73,6 +73,8 @@ class PolyheadCLI(LightningCLI):
                 self._add_arguments(options)
                 if command.options:
                     command.options(options)
+                if "model" not in command.parts:
+                    leave_out(options, "model")
             self._subcommand_parsers[name] = options
             added.add_subcommand(name, options, help=command.help)
 

@@ -69,6 +69,14 @@ class OneLineParser(LightningArgumentParser):
         return config
 
 
+def leave_out(parser: LightningArgumentParser, part: str) -> None:
+    """Let what a part of the configuration requires be missing: it is then None."""
+    action: Any
+    for action in parser._actions:
+        if action.required and action.dest.startswith(f"{part}."):
+            action.required, action._typehint = False, action._typehint | None
+
+
 def one_line(message: str) -> str:
     """What a parser says is wrong, on one line."""
     return " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))

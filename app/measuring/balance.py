@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,21 @@ from torchmetrics import Metric
 
 from app.balancing import StepRecord
 
-Balances = tuple[Tensor, Tensor, Tensor, Tensor]  # weights [T], norms [T], cosines [T, T], share of steps in conflict
+
+class BalanceFigures(NamedTuple):
+    """What balancing showed, NaN where it showed nothing.
+
+    Attributes:
+        weights: [T] the tasks' weights.
+        norms: [T] of their gradients.
+        cosines: [T, T] between their gradients.
+        conflict: Share of the steps in which some two gradients point apart.
+    """
+
+    weights: Tensor
+    norms: Tensor
+    cosines: Tensor
+    conflict: Tensor
 
 
 class BalanceMetrics(Metric):
@@ -21,22 +36,22 @@ class BalanceMetrics(Metric):
     """
 
     weights: Tensor
-    weighed: Tensor
+    weight_steps: Tensor
     norms: Tensor
-    seen: Tensor
+    norm_steps: Tensor
     cosines: Tensor
-    met: Tensor
-    conflicts: Tensor
-    compared: Tensor
+    cosine_steps: Tensor
+    conflict_steps: Tensor
+    compared_steps: Tensor
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
         vector, matrix = torch.zeros(tasks, dtype=torch.float64), torch.zeros(tasks, tasks, dtype=torch.float64)
-        for state in ("weights", "weighed", "norms", "seen"):
+        for state in ("weights", "weight_steps", "norms", "norm_steps"):
             self.add_state(state, vector.clone(), dist_reduce_fx="sum")
-        for state in ("cosines", "met"):
+        for state in ("cosines", "cosine_steps"):
             self.add_state(state, matrix.clone(), dist_reduce_fx="sum")
-        for state in ("conflicts", "compared"):
+        for state in ("conflict_steps", "compared_steps"):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, record: StepRecord) -> None:
@@ -44,29 +59,31 @@ class BalanceMetrics(Metric):
         present = record.present
         if record.weights is not None and record.weights.isfinite().all():
             self.weights[present] += record.weights.to(self.weights)
-            self.weighed[present] += 1
+            self.weight_steps[present] += 1
         if record.gramian is not None and record.gramian.isfinite().all():
             norms, cosines = norms_and_cosines(record.gramian.to(self.norms))
             self.norms[present] += norms
-            self.seen[present] += 1
-            met = ~cosines.isnan()
+            self.norm_steps[present] += 1
             self.cosines[present[:, None], present] += cosines.nan_to_num()
-            self.met[present[:, None], present] += met
-            self.conflicts += (cosines < 0).any()
-            self.compared += 1
+            self.cosine_steps[present[:, None], present] += ~cosines.isnan()
+            self.conflict_steps += (cosines < 0).any()
+            self.compared_steps += 1
 
-    def compute(self) -> Balances:
+    def compute(self) -> BalanceFigures:
         """Means over the steps in which a task, or both of a pair, took part; NaN where there was none."""
-        share = self.conflicts / self.compared
-        return self.weights / self.weighed, self.norms / self.seen, self.cosines / self.met, share
+        return BalanceFigures(
+            self.weights / self.weight_steps,
+            self.norms / self.norm_steps,
+            self.cosines / self.cosine_steps,
+            self.conflict_steps / self.compared_steps,
+        )
 
 
-def of_step(record: StepRecord, tasks: int) -> Balances:
+def of_step(record: StepRecord, tasks: int) -> BalanceFigures:
     """A single step's, as `BalanceMetrics.compute` gives an epoch's."""
     metrics = BalanceMetrics(tasks)
     metrics.update(record)
-    weights, norms, cosines, share = metrics.compute()
-    return weights, norms, cosines, share
+    return metrics.compute()
 
 
 def norms_and_cosines(gramian: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,16 +92,15 @@ def norms_and_cosines(gramian: Tensor) -> tuple[Tensor, Tensor]:
     return norms, gramian / (norms[:, None] * norms)
 
 
-def curves(names: Sequence[str], stage: str, values: Balances) -> dict[str, Tensor]:
-    """The values by the name of their curve; those that are NaN, having not been seen, are left out.
+def curves(names: Sequence[str], stage: str, figures: BalanceFigures) -> dict[str, Tensor]:
+    """The figures by the name of their curve; those that are NaN, having not been seen, are left out.
 
     That is `weight/<stage>/<task>`, `gradient_norm/<stage>/<task>`, `cosine/<stage>/<task>~<task>` of each pair, and
     `conflict/<stage>/total`: the share of steps in which some two tasks' gradients point apart.
     """
-    weights, norms, cosines, share = values
-    named = {f"weight/{stage}/{name}": weight for name, weight in zip(names, weights, strict=True)}
-    named |= {f"gradient_norm/{stage}/{name}": norm for name, norm in zip(names, norms, strict=True)}
+    named = {f"weight/{stage}/{name}": weight for name, weight in zip(names, figures.weights, strict=True)}
+    named |= {f"gradient_norm/{stage}/{name}": norm for name, norm in zip(names, figures.norms, strict=True)}
     for i, first in enumerate(names):
-        named |= {f"cosine/{stage}/{first}~{second}": cosines[i, j] for j, second in enumerate(names) if j > i}
-    named[f"conflict/{stage}/total"] = share
+        named |= {f"cosine/{stage}/{first}~{second}": figures.cosines[i, j] for j, second in enumerate(names) if j > i}
+    named[f"conflict/{stage}/total"] = figures.conflict
     return {name: value for name, value in named.items() if not value.isnan()}

@@ -16,7 +16,7 @@ def of_classes(indices: Tensor, valid: Tensor, classes: int) -> Tensor:
     from matplotlib.colors import hsv_to_rgb
 
     hues = np.arange(classes) * GOLDEN % 1
-    colours = hsv_to_rgb(np.stack([hues, np.full(classes, 0.75), np.full(classes, 0.9)], axis=1))
+    colours = hsv_to_rgb(np.stack([hues, np.full(classes, 0.6), np.full(classes, 0.9)], axis=1))
     return _shown(np.moveaxis(colours[torch.where(valid, indices, 0).long().numpy()], -1, 0), valid)
 
 

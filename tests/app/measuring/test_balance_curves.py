@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, scalars
+from matplotlib import colormaps
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -74,10 +75,32 @@ def test_means_are_over_the_steps_of_a_task_or_of_both() -> None:
     }
 
 
+def of_colour(picture: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
+    """Which pixels [H, W] are of a colour, but for rounding."""
+    return (np.abs(picture.astype(int) - colour) <= 1).all(axis=2)
+
+
+def colour_of(cosine: float) -> tuple[int, ...]:
+    return tuple(round(255 * part) for part in colormaps["RdBu_r"]((cosine + 1) / 2)[:3])
+
+
 def test_heat_map_is_red_where_tasks_agree_and_blue_where_they_conflict() -> None:
-    picture = heat_map(np.array([[1.0, -0.8], [-0.8, np.nan]]), ["one", "a very long name of a task"]).astype(int)
-    cells = picture[-2 * 56 :, -2 * 56 :]
-    corners = cells[::56, ::56][:2, :2]
-    assert corners[0, 0, 0] > corners[0, 0, 2]
-    assert corners[0, 1, 2] > corners[0, 1, 0]
-    assert corners[1, 1].tolist() == [200, 200, 200]
+    picture = heat_map(np.array([[1.0, -0.75], [-0.75, np.nan]]), ["one", "a very long name of a $task$"])
+    assert picture.dtype == np.uint8
+    colours = (colour_of(1.0), colour_of(-0.75), (208, 208, 208))
+    red, blue, grey = (of_colour(picture, colour).sum() for colour in colours)
+    assert colour_of(1.0)[0] > colour_of(1.0)[2]
+    assert colour_of(-0.75)[2] > colour_of(-0.75)[0]
+    assert grey > 40 * 40
+    assert red == pytest.approx(grey, rel=0.1)  # the bar at the side has some of both
+    assert blue == pytest.approx(2 * grey, rel=0.15)  # and a number is written on one of two
+
+
+@pytest.mark.parametrize(("tasks", "numbered"), [(32, True), (33, False), (120, False)])
+def test_heat_map_of_many_tasks_has_no_numbers(tasks: int, numbered: bool) -> None:
+    picture = heat_map(np.full((tasks, tasks), 0.25), [f"task_{number}" for number in range(tasks)])
+    cell = of_colour(picture, colour_of(0.25))
+    cells = picture[cell.mean(axis=1) > 0.5][:, cell.mean(axis=0) > 0.5]
+    assert len(cells) > 1000
+    assert (cells.min() < 128) == numbered
+    assert max(picture.shape) < 2200

@@ -161,6 +161,25 @@ def test_network_of_the_images_among_several(train_here: Callable, tmp_path: Pat
     assert (tmp_path / "runs" / "mine" / "data.png").is_file()
 
 
+def test_data_without_a_network(train_here: Callable, tmp_path: Path) -> None:
+    """It needs none, unless for timm's transforms."""
+    content = yaml.safe_load(Path(config(tmp_path, "Jpegs", transform=TORCHVISION)).read_text())
+    del content["model"]
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    train_here("data", "--config", "data.yaml")
+    assert (tmp_path / "runs" / "mine" / "data.png").is_file()
+
+
+def test_timm_transforms_without_a_network(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    content = yaml.safe_load(Path(config(tmp_path, "Jpegs", transform="timm")).read_text())
+    del content["model"]
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit) as stopped:
+        train_here("data", "--config", "data.yaml")
+    assert stopped.value.code == 2
+    assert "model.backbone" in capfd.readouterr().err.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
