@@ -82,6 +82,16 @@ class SignalAt(Callback):
             self.kill(os.getpgrp() if self.kill is os.killpg else os.getpid(), self.number)
 
 
+class RecordThreads(Callback):
+    """Writes how many threads a rank computes with to `<folder>/threads-<rank>`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer, pl_module):
+        (self.folder / f"threads-{trainer.global_rank}").write_text(str(torch.get_num_threads()))
+
+
 class SaveEnd(Callback):
     """Saves the state of the network after training, as every rank has it, as `<folder>/end-<rank>.pt`."""
 
