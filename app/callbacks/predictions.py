@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.ranks.gathering import gathered
+from app.ranks.collectives import gathered
 
 
 class PredictionWriter(Callback):
@@ -50,7 +50,7 @@ class PredictionWriter(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the ranks' rows and write them."""
-        parts = gathered(trainer, dict(self._columns))
+        parts = gathered(dict(self._columns))
         if trainer.is_global_zero:
             rows = sorted(row for part in parts for row in zip(*part.values(), strict=True))
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from lightning.pytorch.loops.fit_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 
 from app.callbacks.averaging import AVERAGE, WeightAverage
-from app.ranks.gathering import gathered
+from app.ranks.collectives import gathered
 from app.training.module import MultiTaskModule
 from models.errors import ConfigurationError
 
@@ -40,7 +40,7 @@ class Resumption(Callback):
         """
         assert isinstance(pl_module, MultiTaskModule)
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-        parts = gathered(trainer, (random, pl_module.stages["train"].sums()))
+        parts = gathered((random, pl_module.stages["train"].sums()))
         checkpoint[RANDOM], checkpoint[METRICS] = (list(each) for each in zip(*parts, strict=True))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

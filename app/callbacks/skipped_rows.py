@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.ranks.gathering import gathered
+from app.ranks.collectives import gathered
 from datamodules.batch import MultiTaskBatch
 
 KEY = "skipped_rows"
@@ -111,7 +111,7 @@ class SkippedRows(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add `skipped_rows`: how many in the epoch so far, in all processes. Collective."""
-        checkpoint[KEY] = sum(gathered(trainer, self._counts["train"]))
+        checkpoint[KEY] = sum(gathered(self._counts["train"]))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the number for the start of training."""
@@ -129,7 +129,7 @@ class SkippedRows(Callback):
         pl_module.log(f"skipped/{stage}", trainer.strategy.reduce(count, reduce_op="sum"))
 
     def _say(self, trainer: Trainer) -> None:
-        parts = gathered(trainer, {stage: list(rows) for stage, rows in self._rows.items()})
+        parts = gathered({stage: list(rows) for stage, rows in self._rows.items()})
         for stage in dict.fromkeys(stage for part in parts for stage in part):
             rows = list(dict.fromkeys(row for part in parts for row in part.get(stage, [])))
             if rows:

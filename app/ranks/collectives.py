@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -31,3 +33,12 @@ def take_from_first(x: Tensor) -> None:
     """Replace a tensor by that of rank 0. Collective."""
     if several():
         dist.broadcast(x, src=0)
+
+
+def gathered(mine: Any) -> list[Any]:
+    """What each rank has, in their order; tensors should be on the CPU. Collective."""
+    if not several():
+        return [mine]
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return parts
