@@ -33,13 +33,26 @@ class StatisticsByTask(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call the function, cut into blocks where it is a batch normalisation that trains."""
-        kwargs = kwargs or {}
-        if func is not F.batch_norm or not kwargs["training"]:
-            return func(*args, **kwargs)
-        x, mean, variance = args
-        options = {"momentum": kwargs["momentum"], "eps": kwargs["eps"]}
-        parts = zip(x.split(self.sizes), self._by_task(kwargs["weight"]), self._by_task(kwargs["bias"]), strict=True)
-        return torch.cat([_normalised(part, mean, variance, scale, shift, options) for part, scale, shift in parts])
+        call = self._in_blocks if func is F.batch_norm else func
+        return call(*args, **(kwargs or {}))
+
+    def _in_blocks(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """Batch normalisation of a batch [B, C, ...], as `torch.nn.functional.batch_norm` takes its arguments."""
+        options = training, momentum, eps
+        if not training or len(x) != sum(self.sizes):  # a compiled graph is run in here, and its blocks come again
+            return _normalised(x, mean, variance, weight, bias, *options)
+        parts = zip(torch.split(x, self.sizes), self._by_task(weight), self._by_task(bias), strict=True)
+        return torch.cat([_normalised(part, mean, variance, scale, shift, *options) for part, scale, shift in parts])
 
     def _by_task(self, value: Tensor | None) -> Iterable[Tensor | None]:
         if value is None:
@@ -61,13 +74,9 @@ class StatisticsOfOne(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the function; normalise by the running statistics where there is a single value a channel."""
-        kwargs = kwargs or {}
-        if func is not F.batch_norm or not kwargs["training"]:
-            return func(*args, **kwargs)
-        x, mean, variance = args
-        options = {"momentum": kwargs["momentum"], "eps": kwargs["eps"]}
-        return _normalised(x, mean, variance, kwargs["weight"], kwargs["bias"], options)
+        """Call the function; by the running statistics where it is a batch normalisation of one value a channel."""
+        call = _normalised if func is F.batch_norm else func
+        return call(*args, **(kwargs or {}))
 
 
 def statistics_of(rows: int) -> AbstractContextManager[Any]:
@@ -79,10 +88,12 @@ def _normalised(
     x: Tensor,
     mean: Tensor | None,
     variance: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    options: Mapping[str, float],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """A batch [B, C, ...] normalised by its statistics, or by the running ones [C] where it has one value a channel."""
+    """Batch normalisation of a batch [B, C, ...]; by the running statistics where it trains on one value a channel."""
     alone = x.numel() == x.shape[1] and mean is not None
-    return F.batch_norm(x, mean, variance, scale, shift, training=not alone, **options)
+    return F.batch_norm(x, mean, variance, weight, bias, training and not alone, momentum, eps)

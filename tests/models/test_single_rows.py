@@ -80,3 +80,15 @@ def test_a_norm_without_running_statistics_says_what_it_lacks() -> None:
 
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         IndependentNetworks(backbone, ["b"])(torch.randn(1, 4), {"b": torch.tensor([0])})
+
+
+@pytest.mark.parametrize("scheme", [IndependentNetworks, by_task])
+def test_a_compiled_network_does_the_same(scheme) -> None:
+    torch.manual_seed(0)
+    sharing, twin, x = scheme(Normalised, ["a", "b"]), scheme(Normalised, ["a", "b"]), torch.randn(4, 4)
+    twin.load_state_dict(sharing.state_dict())
+    for backbone in [module for module in twin.modules() if isinstance(module, Normalised)]:
+        backbone.compile(backend="eager", fullgraph=True)
+    for ours, theirs in zip(sharing(x, ROWS).values(), twin(x, ROWS).values(), strict=True):
+        torch.testing.assert_close(list(ours), list(theirs))
+    torch.testing.assert_close(dict(sharing.named_buffers()), dict(twin.named_buffers()))
