@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,11 +112,7 @@ class _Page:
 
     def write(self, text: str, x: float, y: float, width: float, colour: str) -> float:
         """Write on one line, the end left out where it is wider than `width`; how wide it has become."""
-        text = " ".join(text.split())
-        shown = text
-        while shown and self._width(shown) > width:
-            text = text[:-1]
-            shown = text and f"{text}…"
+        shown = self._fitted(" ".join(text.split()), width)
         baseline = self.height - y - FONT_SIZE
         self.figure.text(x, baseline, shown, color=colour, font=self.font, transform=None, parse_math=False)
         return self._width(shown)
@@ -125,6 +122,13 @@ class _Page:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font lacks
             self.canvas.draw()
         return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
+
+    def _fitted(self, text: str, width: float) -> str:
+        """`text`, or as much of its beginning as there is room for, and an ellipsis."""
+        if self._width(text) <= width:
+            return text
+        fitting = bisect_right(range(len(text)), width, key=lambda length: self._width(f"{text[:length]}…"))
+        return f"{text[: fitting - 1]}…" if fitting else ""
 
     def _width(self, text: str) -> float:
         if text not in self._widths:
