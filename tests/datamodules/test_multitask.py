@@ -169,8 +169,11 @@ def test_counts_and_rows_add_up_over_ranks(ranks: int) -> None:
     for draw_of_each in zip(*draws, strict=True):
         batches = [dataset[draw] for draw in draw_of_each]
         for batch in batches:
-            check(batch, "train")
             assert batch.counts == batches[0].counts
+            if len(batch.ids):
+                check(batch, "train")
+            else:  # of the last page, which has two rows for each of the others
+                assert (batch.rows, batch.targets, len(batch.inputs)) == ({}, {}, 0)
     assert len(dataset) == 31 + 90 + 43
 
 
