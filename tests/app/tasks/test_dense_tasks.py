@@ -164,13 +164,13 @@ def module(head=None, backbone=partial(LeNet, widths=(4, 6)), targets=TARGETS, s
 
 def test_each_kind_of_target_has_its_head() -> None:
     both = {**TARGETS, "indoors": Binary()}
-    network = module(targets=both, depth=TaskConfig(head=partial(DeepLabHead, width=8)))
-    kinds = {name: type(head) for name, head in network.heads.items()}
+    trained = module(targets=both, depth=TaskConfig(head=partial(DeepLabHead, width=8)))
+    kinds = {name: type(head) for name, head in trained.network.heads.items()}
     assert kinds == {"segments": UpsamplingHead, "depth": DeepLabHead, "normals": UpsamplingHead, "indoors": LinearHead}
-    assert network.training
-    assert all(each.training for each in network.modules())
+    assert trained.training
+    assert all(each.training for each in trained.modules())
     rows = {"segments": torch.tensor([1, 2]), "indoors": torch.tensor([0])}
-    outputs = network(torch.randn(3, 3, 32, 48), rows)
+    outputs = trained(torch.randn(3, 3, 32, 48), rows)
     assert (outputs["segments"].shape, outputs["indoors"].shape) == ((2, 3, 32, 48), (1, 1))
 
 
@@ -195,7 +195,7 @@ def test_a_head_that_does_not_fit(options: dict, message: str) -> None:
 
 
 def test_a_row_without_a_pixel_counts_in_no_mean_of_an_epoch() -> None:
-    network = module().eval()
+    trained = module().eval()
     inputs = torch.randn(2, 3, 32, 48)
     labels = {name: torch.full((2, *[3] * (name == "normals"), 32, 48), each.missing) for name, each in TARGETS.items()}
     labels["segments"] = labels["segments"].long()
@@ -203,10 +203,10 @@ def test_a_row_without_a_pixel_counts_in_no_mean_of_an_epoch() -> None:
     rows = dict.fromkeys(TARGETS, torch.arange(2))
     batch = MultiTaskBatch(inputs, labels, rows, dict.fromkeys(TARGETS, 2), torch.arange(2))
     with torch.no_grad():
-        network.validation_step(batch, 0)
-        outputs = network(inputs, rows)
-        losses = {name: each.losses(outputs[name], labels[name]) for name, each in network.tasks.items()}
-    values = network.stages["val"].compute()
+        trained.validation_step(batch, 0)
+        outputs = trained(inputs, rows)
+        losses = {name: each.losses(outputs[name], labels[name]) for name, each in trained.network.tasks.items()}
+    values = trained.stages["val"].compute()
     assert {key.split("/")[-1] for key in values} == {"segments", "normals", "total"}
     for name in ("segments", "normals"):
         torch.testing.assert_close(values[f"loss/val/{name}"].float(), losses[name][1])

@@ -177,7 +177,7 @@ def test_they_are_learned_in_folds_and_predicted(train_here: Callable, tmp_path:
         "stage": {"loss", "stages_off"},
         "hue": {"loss"},
     }
-    assert cli.model.tasks["stage"].smallest == 0.5
+    assert cli.model.network.tasks["stage"].smallest == 0.5
     train_here("predict", "--config", "mine.yaml")
     header, first, *_ = (tmp_path / "runs/small/version_0/predictions.csv").read_text().splitlines()
     assert header == "row,source,sample,stage,hue"

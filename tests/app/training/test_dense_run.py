@@ -67,7 +67,7 @@ def test_gradients_of_every_task_are_the_jacobian(apart: bool) -> None:
     batch = next(iter(data.train_dataloader()))
     if apart:
         batch = one_task_a_row(batch)
-    sums = module._sums(batch, module(batch.inputs, batch.rows))
+    sums = module.network.losses(batch, module(batch.inputs, batch.rows))
     losses = dict(enumerate(module._losses(batch, sums).values()))
     shared = list(module.network.sharing.backbone.layers[:2].parameters())  # no task reads the embedding
     jacobian = torch.stack([flat(torch.autograd.grad(loss, shared, retain_graph=True)) for loss in losses.values()])
