@@ -29,7 +29,7 @@ class Resumption(Callback):
     """
 
     def __init__(self) -> None:
-        self.training = False  # whether a step has begun
+        self.begun = False  # whether a step has
         self._loaded: dict[str, list[Any]] = {RANDOM: [], METRICS: []}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -78,4 +78,4 @@ class Resumption(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note that training is under way."""
-        self.training = True
+        self.begun = True

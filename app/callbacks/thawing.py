@@ -55,7 +55,6 @@ class Thawing(Callback):
         network, progress = pl_module.network, Progress(phases, self.higher_is_better)
         modules = [*network.sharing.children(), *network.heads.values()]
         self.tuning = FineTuning(network.layers, modules, pl_module.layer_factors, progress)
-        pl_module.run_schedule(self.tuning)
 
     def _phases(self, trainer: Trainer, layers: list[str]) -> list[Phase]:
         """The phases, for a run of this length."""
@@ -80,6 +79,11 @@ class Thawing(Callback):
                     "true beside an average of weights in trainer.callbacks",
                 )
         return phases
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the schedule run."""
+        assert isinstance(pl_module, MultiTaskModule)
+        pl_module.run_schedule(self.tuning)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze what the phase does not train, also that of a resumed run."""

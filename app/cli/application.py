@@ -42,17 +42,20 @@ class PolyheadCLI(LightningCLI):
     def __init__(self, arguments: list[str] | None = None) -> None:
         self.arguments = sys.argv[1:] if arguments is None else arguments
         self.commands, self.reporter = commands(), Reporter()
-        super().__init__(
-            MultiTaskModule,
-            MultiTaskDataModule,
-            args=arguments,
-            parser_class=OneLineParser,
-            save_config_callback=ConfigEcho,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            trainer_defaults={"use_distributed_sampler": False},
-        )
+        try:
+            super().__init__(
+                MultiTaskModule,
+                MultiTaskDataModule,
+                args=arguments,
+                parser_class=OneLineParser,
+                save_config_callback=ConfigEcho,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                trainer_defaults={"use_distributed_sampler": False},
+            )
+        finally:
+            forget_claim()
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser of a subcommand, several `--config` files merging."""
@@ -156,11 +159,14 @@ class PolyheadCLI(LightningCLI):
             if ending.code == REFUSED and not self._begun():
                 self._release()
             raise
+        except KeyboardInterrupt:
+            self._leave_nothing_empty()
+            raise
 
     def _begun(self) -> bool:
         """Whether a step of training has begun."""
         callbacks = self.session.trainer.callbacks if self.session.trainer else []
-        return any(isinstance(each, Resumption) and each.training for each in callbacks)
+        return any(isinstance(each, Resumption) and each.begun for each in callbacks)
 
     def _release(self) -> None:
         """Remove the folder that this run has claimed, unless it has the traceback of an error."""
@@ -180,10 +186,8 @@ class PolyheadCLI(LightningCLI):
 
 def main(arguments: list[str] | None = None) -> PolyheadCLI:
     """Run the command line, or `arguments`. A user's own classes are found from the folder that it is called in."""
-    sys.path.append(str(Path.cwd()))
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # epoch values are synced
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")  # exact
-    try:
-        return PolyheadCLI(arguments)
-    finally:
-        forget_claim()
+    return PolyheadCLI(arguments)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.errors import DataError
@@ -20,6 +21,7 @@ REFUSALS = (ConfigurationError, DataError, MisconfigurationException)
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / name) for name in ("app", "datamodules", "models", "train.py"))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+LIGHTNING = str(Path(lightning.__file__).parent)
 LOG, REFUSED = "error.log", 2  # a file, and an exit code
 
 
@@ -72,6 +74,8 @@ class Reporter:
     def _report(self, error: Exception, named: Any) -> NoReturn:
         if isinstance(error, REFUSALS):
             refuse(" ".join(str(error).split()))
+        if isinstance(error, ValueError) and is_of_lightning(error):
+            refuse(" ".join(str(error).split()))
         place = blamed(error)
         if place is None and (named is None or is_ours(named)):
             raise error
@@ -105,6 +109,12 @@ def blamed(error: Exception) -> traceback.FrameSummary | None:
         if not frame.filename.startswith((*LIBRARIES, "<")):
             return None if frame.filename.startswith(OURS) else frame
     return None
+
+
+def is_of_lightning(error: Exception) -> bool:
+    """Whether Lightning has raised an error itself, as it does for settings of its trainer that cannot be."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(LIGHTNING)
 
 
 def is_ours(named: Any) -> bool:

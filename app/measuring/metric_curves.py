@@ -44,7 +44,10 @@ def curves_of(
 def tried(task: Task, quantity: str, metric: Metric) -> dict[str, Tensor]:
     """What a metric gives of two rows that are made up: of which shape, is known before there are others.
 
-    What cannot be shown them is taken to give a number.
+    A metric of the user's own that cannot be shown them, as one that wants more rows, is taken to give a number.
+
+    Raises:
+        ConfigurationError: One of torchmetrics does not take what the task's target gives.
     """
     shape = [max(size, 1) for size in task.target.label_shape]
     labels = task.target.typed(torch.zeros(2, *shape, dtype=torch.float64))
@@ -53,5 +56,11 @@ def tried(task: Task, quantity: str, metric: Metric) -> dict[str, Tensor]:
         try:
             collection.update(*task.measured(torch.cat([task.no_outputs()] * 2), labels))
             return collection.compute()
-        except Exception:
-            return {quantity: torch.zeros(())}
+        except Exception as error:
+            if not type(metric).__module__.startswith("torchmetrics."):
+                return {quantity: torch.zeros(())}
+            raise ConfigurationError(
+                f"model.tasks.{task.name}.metrics.{quantity}",
+                f"must take a target of kind {type(task.target).__name__}",
+                f"{type(metric).__name__}, which raises {type(error).__name__}: {' '.join(str(error).split())}",
+            ) from error

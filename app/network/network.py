@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from app.network.checks import check_sharing
+from app.network.checks import check_channels, check_sharing
 from app.network.heads import build_heads
 from app.network.layers import layers_of
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
@@ -19,6 +19,7 @@ from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing import HardSharing, Sharing
+from models.sharing.statistics import statistics_of
 
 BackboneFactory = Callable[[Shape], Backbone]
 SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
@@ -66,6 +67,7 @@ class Network(nn.Module):
         check_columns(self.tasks.values())
         self.fresh_sharing = partial(sharing, partial(backbone, input_shape), list(targets))
         self.sharing = self.fresh_sharing()
+        check_channels(self.sharing, list(targets))
         self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
         self.shared_features = nn.Identity()  # what all tasks read, if the scheme passes on features
         self.groups = self.sharing.layer_groups(coarse)
@@ -81,7 +83,11 @@ class Network(nn.Module):
             features = self.sharing.task_features(shared, rows)
         else:
             features = self.sharing(inputs, rows)
-        return {name: self.heads[name](features[name]) for name in rows}
+        outputs = {}
+        for name, chosen in rows.items():
+            with statistics_of(len(chosen)):  # a head may have batch normalisation, and the batch one row of its task
+                outputs[name] = self.heads[name](features[name])
+        return outputs
 
     def losses(self, batch: MultiTaskBatch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...]."""

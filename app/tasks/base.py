@@ -96,7 +96,7 @@ class Task(nn.Module, ABC):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, [B], of outputs [B, outputs] and labels [B, ...]."""
-        losses: Tensor = self.loss(outputs, labels)
+        losses = self._called(outputs, labels)
         if losses.shape[:1] != labels.shape[:1]:
             raise ConfigurationError(
                 f"model.tasks.{self.name}.loss",
@@ -104,6 +104,21 @@ class Task(nn.Module, ABC):
                 f"{tuple(losses.shape)}; torch's own losses want `reduction: none`",
             )
         return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
+
+    def _called(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What the loss gives; what one of torch's raises that the configuration names, is the user's."""
+        try:
+            losses: Tensor = self.loss(outputs, labels)
+        except (ValueError, RuntimeError) as error:
+            of_torch = type(self.loss).__module__.startswith("torch.")
+            if self.config.loss is None or not of_torch or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ConfigurationError(
+                f"model.tasks.{self.name}.loss",
+                f"must take outputs {tuple(outputs.shape)} and labels {tuple(labels.shape)}",
+                f"{type(self.loss).__name__}, which raises {type(error).__name__}: {' '.join(str(error).split())}",
+            ) from error
+        return losses
 
     def counted(self, labels: Tensor) -> int:
         """Number of rows of `labels` [B, ...] that the mean loss of an epoch is over."""

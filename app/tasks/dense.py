@@ -45,7 +45,7 @@ class DenseTask(Task):
         valid = self.target.valid(labels)
         values, filled = self.values(outputs), self.filled(labels)
         values = torch.where(valid if values.ndim == 3 else valid[:, None], values, 1)
-        losses: Tensor = self.loss(values, filled.to(values.dtype) if filled.is_floating_point() else filled)
+        losses = self._called(values, filled.to(values.dtype) if filled.is_floating_point() else filled)
         losses = losses.mean(dim=1) if losses.ndim == 4 else losses  # of a vector's components
         if losses.shape != valid.shape:
             raise ConfigurationError(

@@ -25,15 +25,17 @@ class AfterStep:
         """Have `act` called at its place."""
         self._acts[place] = act
 
+    def places(self) -> list[Place]:
+        """Where something is called, in order."""
+        return [place for place in ORDER if place in self._acts]
+
     def follow(self, optimizer: Optimizer) -> None:
         """Be called by the steps of an optimizer from here on."""
         optimizer.register_step_post_hook(self._stepped)
 
     def _stepped(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._acts or skipped(optimizer):
-            return
-        for place in ORDER:
-            if place in self._acts:
+        if self._acts and not skipped(optimizer):
+            for place in self.places():
                 self._acts[place]()
 
 

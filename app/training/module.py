@@ -18,7 +18,7 @@ from app.measuring.stage import StageMetrics
 from app.network.network import BackboneFactory, Network, SharingFactory
 from app.ranks.collectives import sum_over_ranks
 from app.ranks.running_statistics import RunningStatistics
-from app.runs import stamp
+from app.runs import read_checkpoint, stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
 from app.training.optimizer import options_of, restore_options, with_scheduler
@@ -115,17 +115,21 @@ class MultiTaskModule(LightningModule):
         tasks_by_name = self.network.tasks
         self.stages = ModulesByName[StageMetrics]({s: StageMetrics(s, tasks_by_name) for s in ("train", "val", "test")})
         fresh = without_pretrained_weights()(self.network.fresh_sharing)
-        self.start = StartingPoint(init_from, reset_head, reset_layers, self.network.groups, fresh)
+        self.start = StartingPoint(init_from, reset_head, reset_layers, self.network.groups, fresh, read_checkpoint)
         rates = {name: task.config.rate for name, task in tasks_by_name.items()}
         self.layer_factors = layer_factors(list(self.network.layers), layers.decay, rates)
         self.step = TrainingStep(self.network.weights)
+        self._forget_callbacks()
+        self.optimizer, self.lr_scheduler = optimizer or torch.optim.AdamW, lr_scheduler
+        self.lr_interval = lr_interval
+        check_optimizer(self._new_optimizer())
+
+    def _forget_callbacks(self) -> None:
+        """Begin without what the callbacks of another training have added."""
         self.penalties, self.after_step = Penalties(), AfterStep()
         if self.balancing.scalarizer.looks_again:
             self.after_step.add("second_look", self._look_again)
         self.fine_tuning: FineTuning | None = None
-        self.optimizer, self.lr_scheduler = optimizer or torch.optim.AdamW, lr_scheduler
-        self.lr_interval = lr_interval
-        check_optimizer(self._new_optimizer())
 
     # The step
 
@@ -251,6 +255,8 @@ class MultiTaskModule(LightningModule):
         Raises:
             ValueError: The trainer's settings are not supported.
         """
+        if stage == "fit":
+            self._forget_callbacks()
         self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
         self.balancing.overflows = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         check_supported(self.trainer, self.stages.values(), self.balancing)

@@ -42,10 +42,14 @@ class Penalties:
             scaler: Of fp16, if there is one.
         """
         scale = loss_scale(optimizer, scaler) if self._by_name else 1.0
+        for parameter, direction, factor in self.terms():
+            if parameter.grad is not None:
+                parameter.grad.add_(direction, alpha=scale * factor)
+
+    def terms(self) -> Iterator[Term]:
+        """The terms of all of them."""
         for penalty in self._by_name.values():
-            for parameter, direction, factor in penalty.terms():
-                if parameter.grad is not None:
-                    parameter.grad.add_(direction, alpha=scale * factor)
+            yield from penalty.terms()
 
 
 def loss_scale(optimizer: Optimizer, scaler: Any | None) -> float:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from app.network.layers import HEAD, head_layer, is_head
-from app.runs import read_checkpoint
 from models.errors import ConfigurationError
 
 TRUNK, TASKS = "sharing.", "tasks."  # how the names of what is below the heads, and of what else tasks have, begin
@@ -30,6 +30,7 @@ class StartingPoint:
         reset_layers: How many of the backbone's last layer groups are drawn anew.
         groups: Layer → names of its parameters below the heads, from input to output.
         fresh: Builds what is below the heads, without pretrained weights.
+        read: Gives the content of a checkpoint, by its path and what the configuration calls it.
 
     Attributes:
         given: Names of the parameters whose values are a starting point, and not drawn; known once it is applied.
@@ -40,6 +41,7 @@ class StartingPoint:
     reset_layers: int
     groups: Mapping[str, Sequence[str]]
     fresh: Callable[[], nn.Module]
+    read: Callable[[Path, str], Mapping[str, Any]]
     given: list[str] = field(default_factory=list)
 
     def apply(self, network: nn.Module, tasks: Iterable[str], seed: int) -> list[str]:
@@ -87,7 +89,7 @@ class StartingPoint:
 
     def _take(self, path: str, wanted: State, layers: dict[str, str]) -> tuple[State, list[str]]:
         """Copy what fits; what that was, and a line a layer."""
-        content = read_checkpoint(Path(path), "model.init_from")["state_dict"]
+        content = self.read(Path(path), "model.init_from")["state_dict"]
         found = _ours(_of_network(content))
         _check_trunk(found, wanted, path)
         heads = set() if self.reset_head else _same_heads(found, wanted, layers)

@@ -62,8 +62,14 @@ class Backbone(nn.Module, ABC):
 
     def blank(self, input_shape: Shape, rows: int) -> Inputs:
         """A batch of `rows` rows of zeros, as the network reads them."""
-        assert not isinstance(input_shape, dict)
-        return torch.zeros(rows, *input_shape, dtype=self.input_dtype)
+        return zeros(input_shape, rows, self.input_dtype)
+
+
+def zeros(input_shape: Shape, rows: int, dtype: torch.dtype | None = None) -> Inputs:
+    """A batch of `rows` rows of zeros, of each modality if there are several."""
+    if isinstance(input_shape, dict):
+        return {modality: torch.zeros(rows, *shape, dtype=dtype) for modality, shape in input_shape.items()}
+    return torch.zeros(rows, *input_shape, dtype=dtype)
 
 
 def last_trained_matrix(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

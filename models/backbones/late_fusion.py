@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import chain
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class LateFusion(Backbone):
         """Zeros of every modality."""
         assert isinstance(input_shape, dict)
         by_modality = self.joined.backbones.items()
-        return {modality: torch.zeros(rows, *input_shape[modality], dtype=b.input_dtype) for modality, b in by_modality}
+        return {modality: cast(Tensor, b.blank(input_shape[modality], rows)) for modality, b in by_modality}
 
 
 class Joined(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from models.backbones.base import Backbone
+from models.backbones.base import Backbone, Inputs, Shape
 
 
 class Projected(Backbone):
@@ -33,12 +33,15 @@ class Projected(Backbone):
         linear = nn.Linear(self.backbone.channels[-1], features)
         self.projection = nn.Sequential(linear, nn.BatchNorm1d(features), nn.ReLU(), nn.Dropout(dropout))
         self.channels = [*self.backbone.channels, features]
-        self.input_dtype = self.backbone.input_dtype
 
     @property
     def stages(self) -> list[nn.Module]:
         """Those of the backbone, and the new one."""
         return [*self.backbone.stages, self.projection]
+
+    def blank(self, input_shape: Shape, rows: int) -> Inputs:
+        """What the backbone reads."""
+        return self.backbone.blank(input_shape, rows)
 
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """The groups of the backbone, and `projection`."""

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone, Inputs, Shape, last_trained_matrix
+from models.backbones.base import Backbone, Inputs, Shape, last_trained_matrix, zeros
+from models.errors import ConfigurationError
 
 
 class Sharing(nn.Module, ABC):
@@ -26,6 +27,19 @@ class Sharing(nn.Module, ABC):
     channels: dict[str, list[int]]
     passes_on_features: bool = False
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a scheme that passes on features and whose own `forward` would not be called.
+
+        Raises:
+            TypeError: It is one.
+        """
+        super().__init_subclass__()
+        if cls.passes_on_features and cls.forward is not Sharing.forward:
+            raise TypeError(
+                f"{cls.__name__} passes on features, so it must define shared_features and task_features in place of "
+                "forward, or say passes_on_features = False"
+            )
+
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage.
 
@@ -40,11 +54,14 @@ class Sharing(nn.Module, ABC):
 
     def shared_features(self, inputs: Inputs, rows: dict[str, Tensor]) -> list[Tensor]:
         """All features by which the shared parameters reach the tasks; see `forward` for the arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define shared_features, or forward")
+        raise self._undefined("shared_features")
 
     def task_features(self, shared: list[Tensor], rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
         """What `forward` returns, from `shared_features` or from copies of them."""
-        raise NotImplementedError(f"{type(self).__name__} must define task_features, or forward")
+        raise self._undefined("task_features")
+
+    def _undefined(self, method: str) -> ConfigurationError:
+        return ConfigurationError("model.sharing", f"{type(self).__name__} must define {method}, or forward")
 
     def compared_weights(self) -> list[nn.Parameter]:
         """The trained weights by whose gradients GradNorm compares the tasks: the last shared layer's.
@@ -78,8 +95,8 @@ class Sharing(nn.Module, ABC):
 
     def blank(self, input_shape: Shape, rows: int) -> Inputs:
         """A batch of `rows` rows of zeros, as the backbones read them."""
-        _, backbone = next(_backbones(self, ""))
-        return backbone.blank(input_shape, rows)
+        _, backbone = next(_backbones(self, ""), ("", None))
+        return zeros(input_shape, rows) if backbone is None else backbone.blank(input_shape, rows)
 
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:

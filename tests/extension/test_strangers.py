@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SMALL
 
+from models.sharing import HardSharing
+
 PARTS = {
     "method.py": """
         from app.balancing import Weighting
@@ -24,7 +26,7 @@ PARTS = {
         import torch
         from torch import nn
 
-        from models.sharing import Sharing
+        from models.sharing import IndependentNetworks, Sharing
 
         class Scaled(Sharing):
             '''One trunk, of whose embedding each task has a scale of its own.'''
@@ -62,6 +64,52 @@ PARTS = {
             def task_features(self, shared, rows):
                 scale = next(iter(self.scales.values()))
                 return {t: [*(x[r] for x in shared[:-1]), shared[-1][r] * scale] for t, r in rows.items()}
+
+        class Idle(Scaled):
+            '''Has a shared parameter that nobody reads.'''
+
+            def __init__(self, backbone, tasks):
+                super().__init__(backbone, tasks)
+                self.idle = nn.Parameter(torch.ones(2))
+
+            def shared_parameters(self):
+                return [*self.trunk.parameters(), self.idle]
+
+        class Listing(Scaled):
+            '''Gives features in a list.'''
+
+            def task_features(self, shared, rows):
+                return [shared[-1]]
+
+        class Narrow(Scaled):
+            '''Does not say how wide the features are.'''
+
+            def __init__(self, backbone, tasks):
+                super().__init__(backbone, tasks)
+                del self.channels
+
+        class Nothing(Sharing):
+            '''Defines no way from inputs to features.'''
+
+            def __init__(self, backbone, tasks):
+                super().__init__()
+                self.trunk = backbone()
+                self.channels = {task: self.trunk.channels for task in tasks}
+
+            def shared_parameters(self):
+                return list(self.trunk.parameters())
+
+            def task_parameters(self, task):
+                return []
+
+        class Apart(IndependentNetworks):
+            '''Calls networks shared of which each serves one task.'''
+
+            def shared_parameters(self):
+                return list(self.networks.parameters())
+
+            def task_parameters(self, task):
+                return []
 
         class Past(Scaled):
             '''Lets a shared scale reach the tasks past the features.'''
@@ -140,6 +188,11 @@ def test_a_method_a_scheme_a_source_and_a_metric_train_together(level: str, part
     [
         ("Forgetful", ["every parameter of Forgetful", "scales.", "0 times"]),
         ("Leaky", ["task 'cut' of Leaky must reach no parameters", "its own", "scales.area"]),
+        ("Idle", ["a parameter of Idle must be reached by several tasks", "found idle"]),
+        ("Listing", ["Listing must give features by task", "found list"]),
+        ("Narrow", ["Narrow must have channels of every task ['area', 'cut']", "found None"]),
+        ("Nothing", ["Nothing must define shared_features, or forward"]),
+        ("Apart", ["a parameter of Apart must be reached by several tasks", "networks.area."]),
         ("Past", ["task 'area' of Past must reach no parameters", "past shared_features", "scales.area"]),
     ],
 )
@@ -153,6 +206,27 @@ def test_a_wrong_scheme_is_refused_at_the_door(
     assert line.startswith("error: model.sharing: ")
     assert all(word in line for word in words), line
     assert not (parts / "runs").exists()  # the folder that was claimed for it
+
+
+def test_a_metric_without_a_direction_is_not_monitored_unless_the_user_says(
+    parts: Path, train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    bias = [*FIT, "--model.tasks.area.metrics", "{bias: metric.Bias}", "--monitor", "bias/val/area"]
+    with pytest.raises(SystemExit):
+        train_here(*bias)
+    assert (
+        capfd.readouterr().err.splitlines()[-1].startswith("error: monitor_mode: must be min or max for bias/val/area")
+    )
+    train_here(*bias, "--monitor_mode", "min")
+    assert list(json.loads((parts / "runs/small/version_0/results.json").read_text())["best"]) == ["bias/val/area"]
+
+
+def test_a_scheme_whose_forward_would_not_be_called_cannot_be_defined() -> None:
+    with pytest.raises(TypeError, match="Own passes on features, so it must define shared_features and task_features"):
+
+        class Own(HardSharing):
+            def forward(self, inputs, rows):
+                return {}
 
 
 COMMAND = '''

@@ -29,7 +29,7 @@ OTHER_ROOMS = {  # of app, that a room may import from
     "balancing": {"ranks"},
     "network": {"tasks"},
     "measuring": {"balancing", "ranks", "tasks"},
-    "transfer": {"network", "runs"},
+    "transfer": {"network"},
 }
 LOOSE = 4  # files of app that are in no room
 LINES, FUNCTION_LINES = 330, 15
@@ -116,6 +116,20 @@ def test_room_of_the_application_knows_few_others(room: str) -> None:
     for file in files_of(f"app/{room}"):
         rooms = {name.split(".")[1] for name in imported(file) if name.startswith("app.")}
         assert rooms <= {room, *OTHER_ROOMS[room]}, file
+
+
+@pytest.mark.parametrize("room", ["network", "measuring", "transfer", "balancing", "tasks"])
+def test_room_runs_without_lightning(room: str) -> None:
+    """Also by what it imports, and what that imports."""
+    files = {name_of(file): file for top in ROOMS for file in files_of(top)}
+    waiting = [name_of(file) for file in files_of(f"app/{room}")]
+    seen = set(waiting)
+    while waiting:
+        module = waiting.pop()
+        assert "lightning" not in packages(files[module]), module
+        found = {each for name in imported(files[module]) for each in executed(module, name) if each in files}
+        waiting += found - seen
+        seen |= found
 
 
 def test_most_files_are_in_rooms() -> None:

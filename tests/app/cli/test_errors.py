@@ -61,6 +61,32 @@ def test_code_of_the_user_that_fails_while_it_is_built(
     assert "KeyError: 'colour'" in line
 
 
+LIBRARIES = {
+    "a strategy that there is not": (["--trainer.strategy", "foo"], "You selected an invalid strategy name"),
+    "a validation after the epoch": (["--trainer.val_check_interval", "100000"], "`val_check_interval`"),
+    "a loss of other classes": (
+        ["--model.tasks.left.loss", "torch.nn.CrossEntropyLoss", "--model.tasks.left.loss.weight", "[1, 2]",
+         "--model.tasks.left.loss.reduction", "none"],
+        "model.tasks.left.loss: must take outputs (32, 10) and labels (32,), found CrossEntropyLoss, which raises",
+    ),
+    "a metric of other classes": (
+        ["--model.tasks.sum.metrics", "{f1: {class_path: torchmetrics.classification.MulticlassF1Score, "
+         "init_args: {num_classes: 3}}}"],
+        "model.tasks.sum.metrics.f1: must take a target of kind Continuous, found MulticlassF1Score, which raises",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_what_a_library_refuses_of_the_configuration(
+    name: str, train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    options, words = LIBRARIES[name]
+    line = refused(train_here, capfd, *options, "--trainer.num_sanity_val_steps", "0")
+    assert line.startswith(f"error: {words}"), line
+    assert name == "a loss of other classes" or not (tmp_path / "runs").exists()
+
+
 OPTIMIZERS = {
     "SGD": (["--model.optimizer.lr", "-1"], "SGD: ValueError: Invalid learning rate: -1"),
     "torch.optim.Muon": ([], "Muon: ValueError: Muon only supports 2D parameters"),

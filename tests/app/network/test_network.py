@@ -1,5 +1,6 @@
 """The network as a plain module, and its training step, without Lightning."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -12,7 +13,8 @@ from app.tasks import TaskConfig
 from app.training.step import TrainingStep
 from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Binary, Categorical, Continuous
-from models.backbones import MLP, Backbone, LateFusion, LeNet
+from models.backbones import MLP, Backbone, LateFusion, LeNet, Projected
+from models.heads import Head
 from models.sharing import IndependentNetworks
 
 TARGETS = {"kind": Categorical(("a", "b", "c")), "size": Continuous(), "alive": Binary(("no", "yes"))}
@@ -33,7 +35,7 @@ def test_it_gives_each_task_its_rows_and_losses() -> None:
     assert {name: tuple(x.shape) for name, x in outputs.items()} == {"kind": (4, 3), "size": (3, 1)}
     losses = network.losses(given, outputs)
     expected = nn.functional.cross_entropy(outputs["kind"], given.targets["kind"], reduction="sum")
-    assert torch.equal(losses["kind"], expected)
+    torch.testing.assert_close(losses["kind"], expected)
     assert list(losses) == ["kind", "size"]
 
 
@@ -126,6 +128,29 @@ def test_a_backbone_that_reads_indices_and_one_of_several_modalities(sharing: ty
     fusion = partial(LateFusion, backbones={"words": Words, "numbers": partial(MLP, hidden=(3,))})
     network = Network(TARGETS, {"words": (5,), "numbers": (2,)}, fusion, **options)
     assert network.sharing.training
+
+
+def test_a_backbone_around_one_of_several_modalities() -> None:
+    fusion = partial(LateFusion, backbones={"words": Words, "numbers": partial(MLP, hidden=(3,))})
+    network = Network(TARGETS, {"words": (5,), "numbers": (2,)}, partial(Projected, backbone=fusion, features=6))
+    inputs = {"words": torch.zeros(2, 5, dtype=torch.int64), "numbers": torch.zeros(2, 2)}
+    assert network(inputs, {"kind": torch.arange(2)})["kind"].shape == (2, 3)
+
+
+class NormedHead(Head):
+    def __init__(self, channels: list[int], outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.BatchNorm1d(channels[-1]), nn.Linear(channels[-1], outputs))
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.layers(features[-1])
+
+
+def test_a_head_with_batch_normalisation_takes_one_row() -> None:
+    network = Network(TARGETS, (1, 12, 12), SMALL, head=NormedHead)
+    outputs = network(torch.rand(3, 1, 12, 12), {"kind": torch.tensor([1]), "size": torch.arange(3)})
+    assert outputs["kind"].shape == (1, 3)
+    assert torch.equal(network.heads["kind"].layers[0].running_mean, torch.zeros(16))
 
 
 def test_the_last_shared_layer_of_several_modalities_is_one_of_each() -> None:
