@@ -1,14 +1,13 @@
 """A stranger adds a part of each kind, in one file outside the repository, by `class_path` alone."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL
+from conftest import SMALL
 
+from app.cli import commands
 from models.sharing import HardSharing
 
 PARTS = {
@@ -244,18 +243,11 @@ COMMAND = Command("List the tasks.", run, parts=("data",))
 '''
 
 
-def test_a_command_is_a_file(tmp_path: Path) -> None:
-    """In a copy of the program, since that is where a command goes."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import app.cli.commands as c; c.__path__.append(sys.argv[2]);"
-        "from app.cli import main; main(['tasks', '--config', sys.argv[3]])"
-    )
+def test_a_command_is_a_file(
+    train_here: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """In a folder that counts as that of the commands, so that the program is left as it is."""
     (tmp_path / "tasks.py").write_text(COMMAND)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), str(tmp_path), str(SMALL)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert "tasks: left right sum parity" in done.stdout
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    train_here("tasks", "--config", str(SMALL))
+    assert "tasks: left right sum parity" in capfd.readouterr().out

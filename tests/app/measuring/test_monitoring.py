@@ -74,6 +74,7 @@ def test_the_best_checkpoint_is_that_of_the_mode(
     assert found == pytest.approx(best(values), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_search_goes_by_the_mode(train_here: Callable, tmp_path: Path) -> None:
     space = "{data.sampling.init_args.batch_size: {choices: [125, 250]}}"
     train_here(
