@@ -77,6 +77,7 @@ class Bench:
         backbone = partial(TimmBackbone, (3, case.size, case.size), case.network)
         self.sharing = HardSharing(backbone, names, statistics="task" if by_task else "batch")
         set_norms(self.sharing, case.norm)
+        self.passed_on = nn.Identity()  # the features that all tasks read, as in `app.network`
         self.heads = nn.ModuleList(LinearHead(self.sharing.channels[name], CLASSES) for name in names)
         batch = case.rows * (case.tasks if case.own_rows else 1)
         self.inputs = torch.randn(batch, 3, case.size, case.size)
@@ -92,7 +93,8 @@ class Bench:
         self.number = 0
 
     def losses(self) -> list[Tensor]:
-        features = self.sharing(self.inputs, self.rows)
+        shared = self.passed_on(self.sharing.shared_features(self.inputs, self.rows))
+        features = self.sharing.task_features(shared, self.rows)
         self.features = [feature[-1] for feature in features.values()]
         outputs = [head(feature) for head, feature in zip(self.heads, features.values(), strict=True)]
         return [F.cross_entropy(output, labels) for output, labels in zip(outputs, self.labels, strict=True)]
@@ -177,7 +179,7 @@ class Bench:
             name, _, level = method.partition(", ")
             balancer = UPGrad() if name == "UPGrad" else getattr(balancing, name)()
             config = GradientConfig(level=level or "parameters")
-            update = Update(balancer, config, tasks, self.sharing.shared_features)
+            update = Update(balancer, config, tasks, self.passed_on)
             if trained := list(update.parameters()):
                 self.optimizer.add_param_group({"params": trained})
             backward = partial(self.engine, update)
