@@ -134,7 +134,8 @@ class Bench:
 
     def one_pass(self, found: RowGramians) -> None:
         losses, own = self.losses(), self.parameters.all_own()
-        assert found.begin(losses, list(self.sharing.rows_in_trunk(self.rows).values()), len(self.inputs))
+        rows, tasks = list(self.sharing.rows_in_trunk(self.rows).values()), tuple(range(len(losses)))
+        assert found.begin(losses, rows, len(self.inputs), tasks)
         gradients = torch.autograd.grad(torch.stack(losses).sum(), [*found.inputs, *own])
         for parameter, gradient in zip(own, gradients[len(found.inputs) :], strict=True):
             parameter.grad = gradient

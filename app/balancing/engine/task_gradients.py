@@ -57,7 +57,7 @@ class TaskGradients:
         if self._one_pass is None or not self._one_pass.is_for(parameters.shared, tasks):
             self._one_pass = RowGramians(parameters.shared, tasks)
         way, rows = self._one_pass, [micro_batch.rows[task] for task in losses]
-        possible = way.begin(list(losses.values()), rows, micro_batch.size)
+        possible = way.begin(list(losses.values()), rows, micro_batch.size, tuple(losses))
         if possible:
             way.take(all_tasks(losses, way.inputs, parameters.all_own()))
             self._taken = way
