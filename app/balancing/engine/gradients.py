@@ -93,6 +93,12 @@ def backward(loss: Tensor) -> None:
     torch.autograd.backward(loss)
 
 
+def scale_of(loss: Tensor, total: Tensor) -> Tensor:
+    """∂loss/∂total, a number: the factor that a trainer's precision and accumulation have given a step's total."""
+    (scale,) = torch.autograd.grad(loss, total)
+    return scale
+
+
 def gradients_of(loss: Tensor, inputs: Sequence[Tensor | GradientEdge], keep: bool = False) -> Gradients:
     """The gradients of a loss with respect to `inputs`, whose graph is freed unless it is to be kept."""
     several: Any = list(inputs)  # torch says that they are of one kind, but takes both
