@@ -38,7 +38,7 @@ class TaskGradients:
             losses: Task → loss.
             micro_batch: Where it stands.
             parameters: The shared ones, and each task's own.
-            as_rows: Whether `rows` will be asked for.
+            as_rows: Whether `jacobian` will be asked for.
         """
         layered = micro_batch.of == 1 and not several() and not as_rows
         if layered and self._take_all(losses, micro_batch, parameters):
