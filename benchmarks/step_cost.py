@@ -85,7 +85,7 @@ class Bench:
         self.rows = dict(zip(names, rows, strict=True))
         self.labels = torch.randint(CLASSES, (case.tasks, case.rows))
         own = [list(head.parameters()) for head in self.heads]
-        self.parameters = Parameters(list(self.sharing.parameters()), own)
+        self.parameters = Parameters(list(self.sharing.parameters()), own, self.sharing.compared_weights())
         self.optimizer = torch.optim.SGD([*self.parameters.shared, *self.parameters.all_own()], 1e-4)
         self.weights = torch.ones(case.tasks, dtype=torch.float64)
         self.features: list[Tensor] = []

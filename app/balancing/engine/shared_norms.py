@@ -24,7 +24,7 @@ class SharedNorms:
         Raises:
             ConfigurationError: A task reaches none of the parameters.
         """
-        layer = parameters.compared_at()
+        layer = parameters.compared
         if not layer:
             self._rows = None
             return

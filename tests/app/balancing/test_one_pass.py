@@ -115,7 +115,7 @@ def test_mixing_changes_no_update(source: int, target: int) -> None:
     net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
     micro_batch = MicroBatch(Step(0, 0, torch.arange(TASKS)), 1, None, dict(enumerate(OWN)), BATCH)
     found = TaskGradients()
-    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []]))
+    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []], []))
     gramian = found.gramian()
     found.combine(WEIGHTS)
     check((gramian, [parameter.grad for parameter in trained(net)]), reference(net, losses(net(x), OWN)))
@@ -132,7 +132,7 @@ def test_a_proof_is_of_the_tasks_that_were_there() -> None:
             Step(0, 0, torch.tensor(present)), 1, None, dict(zip(present, rows, strict=True)), BATCH
         )
         each = dict(zip(present, losses(net(x), rows), strict=True))
-        found.take(each, micro_batch, Parameters(trained(net), [[], [], []]))
+        found.take(each, micro_batch, Parameters(trained(net), [[], [], []], []))
         apart.append(isinstance(found._taken, RowGramians))
         gramian = found.gramian()
         found.combine(WEIGHTS[:2])
