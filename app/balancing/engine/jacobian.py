@@ -6,41 +6,40 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from app.balancing.engine.gramian_source import GramianSource
 from app.ranks.collectives import several, sum_over_ranks
 from app.ranks.gradients import reached_anywhere
 
 CHUNK = 2**18
 
 
-class Jacobian:
-    """J [T', P]: the gradients of T' losses with respect to tensors of P numbers together, in 32 bits or more.
+class Jacobian(GramianSource):
+    """J [T', P] itself, in 32 bits or more.
 
     Args:
-        inputs: The shared parameters, the same on every rank and in the same order, or the shared features.
+        shared: The shared parameters, the same on every rank and in the same order, or the shared features.
         tasks: T'.
     """
 
-    def __init__(self, inputs: Sequence[Tensor], tasks: int) -> None:
-        self.inputs = inputs
-        self.sizes = [x.numel() for x in inputs]
-        like = inputs[0] if inputs else torch.empty(0)
+    def __init__(self, shared: Sequence[Tensor], tasks: int) -> None:
+        super().__init__(shared, tasks)
+        self.inputs = shared
+        self.sizes = [x.numel() for x in shared]
+        like = shared[0] if shared else torch.empty(0)
         dtype = torch.promote_types(like.dtype, torch.float32)
         self.rows = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
         self.clear()
 
-    def is_for(self, inputs: Sequence[Tensor], tasks: int) -> bool:
-        """Whether these are its inputs and this its number of tasks."""
-        same = len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True))
-        return same and len(self.rows) == tasks
-
+    @override
     def clear(self) -> None:
         """Begin a new step; the memory is kept, since touching fresh memory costs as much as a part of the network."""
-        self.reached = [False] * len(self.inputs)
-        self.taken = [False] * len(self.rows)
+        self.reached = [False] * len(self.shared)
+        self.taken = [False] * self.tasks
 
     def take(self, task: int, gradients: Sequence[Tensor | None]) -> None:
-        """Add to row `task` a gradient for each of `inputs`; None where the task's loss does not reach it."""
+        """Add to row `task` a gradient for each of `shared`; None where the task's loss does not reach it."""
         for number, (part, gradient) in enumerate(
             zip(self.rows[task].split_with_sizes(self.sizes), gradients, strict=True)
         ):
@@ -54,18 +53,18 @@ class Jacobian:
     def sum_over_ranks(self) -> None:
         """Add up the rows of all ranks; moves T'·P numbers. Collective."""
         self._complete()
-        if self.inputs and several():
+        if self.shared and several():
             self.reached = reached_anywhere(self.reached, self.rows.device)
             sum_over_ranks(self.rows)
 
+    @override
     def gramian(self) -> Tensor:
-        """J Jᵀ [T', T'], in float64 on the CPU."""
         self._complete()
         parts = [part @ part.T for part in self.rows.split_with_sizes(_chunks(self.rows.shape[1]), dim=1)]
         return torch.stack([part.double() for part in parts]).sum(0).cpu()
 
+    @override
     def combine(self, weights: Tensor) -> None:
-        """Write Jᵀ weights, of weights [T'], into the inputs' `.grad`."""
         self.write(weights.to(self.rows) @ self.rows)
 
     def _complete(self) -> None:
@@ -76,8 +75,8 @@ class Jacobian:
                 self.taken[task] = True
 
     def write(self, vector: Tensor) -> None:
-        """Write a vector [P] into the inputs' `.grad`; what no task has reached keeps None."""
-        for x, part, reached in zip(self.inputs, vector.split_with_sizes(self.sizes), self.reached, strict=True):
+        """Write a vector [P] into `.grad` of `shared`; what no task has reached keeps None."""
+        for x, part, reached in zip(self.shared, vector.split_with_sizes(self.sizes), self.reached, strict=True):
             if reached:
                 x.grad = part.view_as(x).to(x.dtype)
 
