@@ -1,4 +1,4 @@
-"""How a step's losses become its update: two calls that every way answers."""
+"""How a step's losses become its update: two calls that every strategy answers."""
 
 from __future__ import annotations
 

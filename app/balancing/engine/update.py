@@ -51,7 +51,7 @@ class Update(nn.Module):
     def __init__(self, balancer: Balancer, config: GradientConfig, tasks: int, features: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.scalarizer, self.method = _parts(balancer, config, tasks)
+        self.scalarizer, self.method = _started(balancer, config, tasks)
         self.cut = FeatureCut(features) if self.method is not None and config.level == "features" else None
         self.register_buffer("held", torch.full((tasks,), torch.nan, dtype=torch.float64))  # weights, NaN before any
         self.seed, self.overflows = 0, False
@@ -93,11 +93,11 @@ class Update(nn.Module):
             self.scalarizer.look_again(losses[self._observed.present], self._observed)
 
     def _strategy(self, known: bool, step: Step, parameters: Parameters) -> Strategy:
-        """The way of a step, the same in all of its micro-batches; `known` says whether ∂scalar/∂losses is by then."""
+        """The same in all micro-batches of a step; `known` says whether ∂scalar/∂losses is by then."""
         heads, method = self.config.scale_heads, self.method if self._weighs(parameters) else None
         due = method is not None and self._due(step)
         if known and not due:
-            return PlainSum() if method is None else HeldWeights(self.held, self.cut, heads)
+            return PlainSum() if method is None else HeldWeights(Held(self.held), self.cut, heads)
         if due and isinstance(method, RowRule):
             return RuledRows(self._gradients, infinite, method, self.seed)
         weigh: Weigh = ones if method is None else Held(self.held)
@@ -147,7 +147,7 @@ class Update(nn.Module):
             self.scalarizer.observe(losses, step, norms)
 
 
-def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | RowRule | None]:
+def _started(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | RowRule | None]:
     """The loss weighting and the gradient method, if there is one, for T tasks."""
     method = from_torchjd(balancer, tasks) if isinstance(balancer, Aggregator) else balancer
     check_config(method, type(balancer).__name__, config)
