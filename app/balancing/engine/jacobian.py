@@ -1,4 +1,4 @@
-"""The tasks' gradients of what they share, row by row."""
+"""The tasks' gradients of what they share, one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = 2**18
 
 
 class Jacobian(GramianSource):
-    """J [T', P] itself, in 32 bits or more.
+    """The Jacobian itself, T' gradients of P numbers, in 32 bits or more.
 
     Args:
         shared: The shared parameters, the same on every rank and in the same order, or the shared features.
@@ -29,7 +29,7 @@ class Jacobian(GramianSource):
         self.sizes = [x.numel() for x in shared]
         like = shared[0] if shared else torch.empty(0)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        self.rows = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
+        self.gradients = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
         self.clear()
 
     @override
@@ -39,9 +39,9 @@ class Jacobian(GramianSource):
         self.taken = [False] * self.tasks
 
     def take(self, task: int, gradients: Sequence[Tensor | None]) -> None:
-        """Add to row `task` a gradient for each of `shared`; None where the task's loss does not reach it."""
+        """Add a task's gradients, one for each of `shared`; None where its loss does not reach it."""
         for number, (part, gradient) in enumerate(
-            zip(self.rows[task].split_with_sizes(self.sizes), gradients, strict=True)
+            zip(self.gradients[task].split_with_sizes(self.sizes), gradients, strict=True)
         ):
             if gradient is not None:
                 part.add_(gradient.flatten()) if self.taken[task] else part.copy_(gradient.flatten())
@@ -51,27 +51,27 @@ class Jacobian(GramianSource):
         self.taken[task] = True
 
     def sum_over_ranks(self) -> None:
-        """Add up the rows of all ranks; moves T'·P numbers. Collective."""
+        """Add up the gradients of all ranks; moves T'·P numbers. Collective."""
         self._complete()
         if self.shared and several():
-            self.reached = reached_anywhere(self.reached, self.rows.device)
-            sum_over_ranks(self.rows)
+            self.reached = reached_anywhere(self.reached, self.gradients.device)
+            sum_over_ranks(self.gradients)
 
     @override
     def gramian(self) -> Tensor:
         self._complete()
-        parts = [part @ part.T for part in self.rows.split_with_sizes(_chunks(self.rows.shape[1]), dim=1)]
+        parts = [part @ part.T for part in self.gradients.split_with_sizes(_chunks(self.gradients.shape[1]), dim=1)]
         return torch.stack([part.double() for part in parts]).sum(0).cpu()
 
     @override
     def combine(self, weights: Tensor) -> None:
-        self.write(weights.to(self.rows) @ self.rows)
+        self.write(weights.to(self.gradients) @ self.gradients)
 
     def _complete(self) -> None:
-        """Let the rows that were not taken be zero."""
+        """Let the gradients that were not taken be zero."""
         for task, taken in enumerate(self.taken):
             if not taken:
-                self.rows[task].zero_()
+                self.gradients[task].zero_()
                 self.taken[task] = True
 
     def write(self, vector: Tensor) -> None:

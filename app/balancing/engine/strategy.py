@@ -47,7 +47,7 @@ def by_task(step: Step, values: Tensor) -> dict[int, Tensor]:
 
 
 def rescaled(gramian: Tensor, factors: Tensor) -> Tensor:
-    """The Gramian [T', T'] of rows that are multiplied by `factors` [T']."""
+    """The Gramian [T', T'] of gradients that are multiplied by `factors` [T']."""
     by = factors.to(gramian)
     return by[:, None] * gramian * by
 

@@ -29,7 +29,7 @@ class TaskGradients:
         self._taken: GramianSource | None = None
 
     def take(
-        self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters, as_rows: bool = False
+        self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters, as_jacobian: bool = False
     ) -> None:
         """Add the gradients of a micro-batch's losses; the tasks' own are added to their `.grad`.
 
@@ -37,13 +37,13 @@ class TaskGradients:
             losses: Task → loss.
             micro_batch: Where it stands.
             parameters: The shared ones, and each task's own.
-            as_rows: Whether `jacobian` will be asked for.
+            as_jacobian: Whether `jacobian` will be asked for.
         """
-        layered = micro_batch.of == 1 and not several() and not as_rows
+        layered = micro_batch.of == 1 and not several() and not as_jacobian
         if layered and self._take_all(losses, micro_batch, parameters):
             return
         present, shared = micro_batch.step.present.tolist(), parameters.shared
-        found = self._layers_of(losses, shared, len(present)) if layered else self._jacobian_of(shared, len(present))
+        found = self._layers_of(losses, shared, len(present)) if layered else self._jacobian_for(shared, len(present))
         for task, gradients in each_task(losses, found.inputs, parameters.own):
             found.take(present.index(task), gradients)
         self._taken = found
@@ -69,7 +69,7 @@ class TaskGradients:
         self._layers.begin(list(losses.values()))
         return self._layers
 
-    def _jacobian_of(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
+    def _jacobian_for(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
         """The Jacobian, whose memory is kept from step to step."""
         self._jacobian = kept_or_new(self._jacobian, Jacobian, shared, tasks)
         return self._jacobian

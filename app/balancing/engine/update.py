@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchjd.aggregation import Aggregator
 
-from app.balancing.base import RowRule, Scalarizer, Weighting
+from app.balancing.base import JacobianRule, Scalarizer, Weighting
 from app.balancing.config import Balancer, GradientConfig, check_config
-from app.balancing.engine.feature_rows import FeatureRows
-from app.balancing.engine.gradient_rows import GradientRows, RuledRows
+from app.balancing.engine.feature_gradients import FeatureGradients
 from app.balancing.engine.gradients import FeatureCut, accumulate, derivatives
 from app.balancing.engine.held_weights import HeldWeights
+from app.balancing.engine.parameter_gradients import ParameterGradients, RuledGradients
 from app.balancing.engine.plain_sum import PlainSum
 from app.balancing.engine.seeded import seeded
 from app.balancing.engine.shared_norms import SharedNorms
@@ -98,12 +98,14 @@ class Update(nn.Module):
         due = method is not None and self._due(step)
         if known and not due:
             return PlainSum() if method is None else HeldWeights(Held(self.held), self.cut, heads)
-        if due and isinstance(method, RowRule):
-            return RuledRows(self._gradients, infinite, method, self.seed)
+        if due and isinstance(method, JacobianRule):
+            return RuledGradients(self._gradients, infinite, method, self.seed)
         weigh: Weigh = ones if method is None else Held(self.held)
         if due and isinstance(method, Weighting):
             weigh = New(method, self.held, self.seed)
-        return FeatureRows(self.cut, weigh, heads) if self.cut else GradientRows(self._gradients, weigh, heads)
+        return (
+            FeatureGradients(self.cut, weigh, heads) if self.cut else ParameterGradients(self._gradients, weigh, heads)
+        )
 
     def _weighs(self, parameters: Parameters) -> bool:
         """Whether a gradient method has anything to weigh; a frozen trunk leaves the plain sum."""
@@ -147,7 +149,9 @@ class Update(nn.Module):
             self.scalarizer.observe(losses, step, norms)
 
 
-def _started(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | RowRule | None]:
+def _started(
+    balancer: Balancer, config: GradientConfig, tasks: int
+) -> tuple[Scalarizer, Weighting | JacobianRule | None]:
     """The loss weighting and the gradient method, if there is one, for T tasks."""
     method = from_torchjd(balancer, tasks) if isinstance(balancer, Aggregator) else balancer
     check_config(method, type(balancer).__name__, config)
