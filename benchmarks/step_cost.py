@@ -86,7 +86,7 @@ class Bench:
         self.rows = dict(zip(names, rows, strict=True))
         self.labels = torch.randint(CLASSES, (case.tasks, case.rows))
         own = [list(head.parameters()) for head in self.heads]
-        self.parameters = Parameters(list(self.sharing.parameters()), own)
+        self.parameters = Parameters(list(self.sharing.parameters()), own, self.sharing.compared_weights())
         self.optimizer = torch.optim.SGD([*self.parameters.shared, *self.parameters.all_own()], 1e-4)
         self.weights = torch.ones(case.tasks, dtype=torch.float64)
         self.features: list[Tensor] = []
@@ -136,7 +136,8 @@ class Bench:
 
     def one_pass(self, found: RowGramians) -> None:
         losses, own = self.losses(), self.parameters.all_own()
-        assert found.begin(losses, list(self.sharing.rows_in_trunk(self.rows).values()), len(self.inputs))
+        rows, tasks = list(self.sharing.rows_in_trunk(self.rows).values()), tuple(range(len(losses)))
+        assert found.begin(losses, rows, len(self.inputs), tasks)
         gradients = torch.autograd.grad(torch.stack(losses).sum(), [*found.inputs, *own])
         for parameter, gradient in zip(own, gradients[len(found.inputs) :], strict=True):
             parameter.grad = gradient

@@ -88,8 +88,8 @@ class Weighting(nn.Module, ABC):
         """
 
 
-class RowRule(nn.Module, ABC):
-    """Rows of the tasks' gradients → the update of the shared parameters, for rules that have no weights.
+class JacobianRule(nn.Module, ABC):
+    """Jacobian of the tasks' losses → the update of the shared parameters, for rules that have no weights.
 
     Task-specific parameters follow their own task's gradient. Random numbers as in `Weighting`.
 
@@ -105,8 +105,8 @@ class RowRule(nn.Module, ABC):
         """Create the state for this many tasks; called once, before anything else."""
 
     @abstractmethod
-    def forward(self, rows: Tensor, step: Step) -> Tensor:
-        """The update [P] from the rows [T', P] of the tasks `step.present`, none of them zero."""
+    def forward(self, jacobian: Tensor, step: Step) -> Tensor:
+        """The update [P] from the gradients [T', P] of the tasks `step.present`, none of them zero."""
 
 
 def normalised(gramian: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torchjd.aggregation import Aggregator
 
-from app.balancing.base import RowRule, Scalarizer, Weighting
+from app.balancing.base import JacobianRule, Scalarizer, Weighting
 from models.errors import ConfigurationError
 
 Balancer = Scalarizer | Weighting | Aggregator
@@ -33,7 +33,7 @@ class GradientConfig:
     loss_transform: Scalarizer | None = None
 
 
-def check_config(method: Scalarizer | Weighting | RowRule, name: str, config: GradientConfig) -> None:
+def check_config(method: Scalarizer | Weighting | JacobianRule, name: str, config: GradientConfig) -> None:
     """Refuse what does not fit together.
 
     Args:

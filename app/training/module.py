@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from app.balancing import Balancer, FixedWeights, GradientConfig, Parameters, Update
+from app.balancing.engine.gradients import scale_of
 from app.measuring.stage import StageMetrics
 from app.network.network import BackboneFactory, Network, SharingFactory
 from app.ranks.collectives import sum_over_ranks
@@ -146,7 +147,7 @@ class MultiTaskModule(LightningModule):
     def backward(self, loss: Tensor) -> None:
         """Balance the tasks' losses, without Lightning's division by the number of micro-batches."""
         trainer, step, ends = self.trainer, self.step, self.step_ends()
-        (scale,) = torch.autograd.grad(loss, step.total)
+        scale = scale_of(loss, step.total)
         if ends:
             step.end()
         rows = self.network.sharing.rows_in_trunk(step.batch.rows)

@@ -142,6 +142,13 @@ def test_one_file_of_datamodules_knows_lightning() -> None:
     assert knowing == ["multitask.py"]
 
 
+def test_one_room_calls_autograd() -> None:
+    engine = set(files_of("app/balancing/engine"))
+    for file in (file for room in ROOMS for file in files_of(room) if file not in engine):
+        names = {node.attr for node in ast.walk(tree_of(file)) if isinstance(node, ast.Attribute)}
+        assert "autograd" not in names, file
+
+
 def test_no_module_imports_one_that_imports_it() -> None:
     files = {name_of(file): file for room in ROOMS for file in files_of(room)}
     graph = {

@@ -1,27 +1,4 @@
-"""The tasks' gradients: the one place of balancing that calls autograd.
-
-The update of an optimizer step, over all its micro-batches and ranks, is
-
-    shared parameters:          Σ_t w_t a_t ∂L_t    a = ∂scalar/∂losses of a loss weighting (or a loss transform),
-    task t's own parameters:        a_t ∂L_t        w = a gradient method's weights: of the Gramian of the rows a_t ∂L_t
-
-with `scale_heads` also w_t on a task's own parameters. Where a and w are known beforehand, one pass over the weighted
-sum is the whole cost. Else there are three ways, for T tasks, P shared parameters and Z shared features of a batch:
-
-    level         passes                                 numbers held                    numbers all-reduced
-    parameters    T over the network (`jacobian`)        T·P                             T·P
-    parameters    T over its activations where that      T × (some layers' parameters    none
-                  is cheaper (`layers`)                  + the others' outputs)
-    parameters    1 over its activations (`rows`)        T × (some layers' parameters)   none
-                                                         + the others' outputs
-    features      T over the heads, 1 over the trunk     T·Z                             T² + P
-
-The second and third are for one process and one micro-batch, the third for tasks whose rows are apart; they are taken
-by themselves where they can be (`ways`). All hold P numbers of gradients beside, and all-reduce a number a parameter
-tensor, the tasks' losses (T) and weights (T), and the tasks' own gradients. An all-reduce of n numbers over N ranks
-moves 2·n·(N−1)/N of them out of each rank and as many in, 4 bytes each (8 in float64). Where the weights are held
-(`every` above one), a step costs and moves what a plain sum does.
-"""
+"""The calls of autograd, and what is done at once with what they give."""
 
 from __future__ import annotations
 
@@ -91,6 +68,12 @@ def weighted_sum(losses: Mapping[int, Tensor], weights: Mapping[int, Tensor]) ->
 def backward(loss: Tensor) -> None:
     """Add the gradient of a loss to the `.grad` of every parameter that it reaches."""
     torch.autograd.backward(loss)
+
+
+def scale_of(loss: Tensor, total: Tensor) -> Tensor:
+    """∂loss/∂total, a number: the factor that a trainer's precision and accumulation have given a step's total."""
+    (scale,) = torch.autograd.grad(loss, total)
+    return scale
 
 
 def gradients_of(loss: Tensor, inputs: Sequence[Tensor | GradientEdge], keep: bool = False) -> Gradients:

@@ -10,6 +10,7 @@ from typing_extensions import override
 from app.balancing.engine.gradients import FeatureCut, accumulate, gradients_of, weighted_sum
 from app.balancing.engine.step import MicroBatch, Parameters, Step, StepRecord
 from app.balancing.engine.strategy import Strategy, by_task
+from app.balancing.engine.weigh import Held
 from app.ranks.gradients import sum_gradients
 
 
@@ -17,12 +18,12 @@ class HeldWeights(Strategy):
     """Weighs as a gradient method did last, at the cost of a plain sum.
 
     Args:
-        held: [T] the method's weights.
+        held: The method's weights.
         cut: Where the shared features are, if the method looks at these.
         scale_heads: Whether the weights apply to the tasks' own parameters too.
     """
 
-    def __init__(self, held: Tensor, cut: FeatureCut | None, scale_heads: bool) -> None:
+    def __init__(self, held: Held, cut: FeatureCut | None, scale_heads: bool) -> None:
         self.held, self.cut, self.scale_heads = held, cut, scale_heads
 
     @override
@@ -49,4 +50,4 @@ class HeldWeights(Strategy):
 
     def _weights(self, scalars: Tensor, step: Step) -> Tensor:
         """Factors [T'] of the losses in the shared parameters' update."""
-        return scalars * self.held[step.present].to(scalars)
+        return scalars * self.held.of(step, scalars)

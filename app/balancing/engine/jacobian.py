@@ -1,4 +1,4 @@
-"""The tasks' gradients of what they share, row by row."""
+"""The tasks' gradients of what they share, one by one."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from app.balancing.engine.gramian_source import GramianSource
 from app.ranks.collectives import several, sum_over_ranks
 from app.ranks.gradients import reached_anywhere
 
 CHUNK = 2**18
 
 
-class Jacobian:
-    """J [T', P]: the gradients of T' losses with respect to tensors of P numbers together, in 32 bits or more.
+class Jacobian(GramianSource):
+    """The Jacobian itself, T' gradients of P numbers, in 32 bits or more.
 
     Args:
-        inputs: The shared parameters, the same on every rank and in the same order, or the shared features.
+        shared: The shared parameters, the same on every rank and in the same order, or the shared features.
         tasks: T'.
     """
 
-    def __init__(self, inputs: Sequence[Tensor], tasks: int) -> None:
-        self.inputs = inputs
-        self.sizes = [x.numel() for x in inputs]
-        like = inputs[0] if inputs else torch.empty(0)
+    def __init__(self, shared: Sequence[Tensor], tasks: int) -> None:
+        super().__init__(shared, tasks)
+        self.inputs = shared
+        self.sizes = [x.numel() for x in shared]
+        like = shared[0] if shared else torch.empty(0)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        self.rows = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
+        self.gradients = torch.empty(tasks, sum(self.sizes), dtype=dtype, device=like.device)
         self.clear()
 
-    def is_for(self, inputs: Sequence[Tensor], tasks: int) -> bool:
-        """Whether these are its inputs and this its number of tasks."""
-        same = len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True))
-        return same and len(self.rows) == tasks
-
+    @override
     def clear(self) -> None:
         """Begin a new step; the memory is kept, since touching fresh memory costs as much as a part of the network."""
-        self.reached = [False] * len(self.inputs)
-        self.taken = [False] * len(self.rows)
+        self.reached = [False] * len(self.shared)
+        self.taken = [False] * self.tasks
 
     def take(self, task: int, gradients: Sequence[Tensor | None]) -> None:
-        """Add to row `task` a gradient for each of `inputs`; None where the task's loss does not reach it."""
+        """Add a task's gradients, one for each of `shared`; None where its loss does not reach it."""
         for number, (part, gradient) in enumerate(
-            zip(self.rows[task].split_with_sizes(self.sizes), gradients, strict=True)
+            zip(self.gradients[task].split_with_sizes(self.sizes), gradients, strict=True)
         ):
             if gradient is not None:
                 part.add_(gradient.flatten()) if self.taken[task] else part.copy_(gradient.flatten())
@@ -52,32 +51,32 @@ class Jacobian:
         self.taken[task] = True
 
     def sum_over_ranks(self) -> None:
-        """Add up the rows of all ranks; moves T'·P numbers. Collective."""
+        """Add up the gradients of all ranks; moves T'·P numbers. Collective."""
         self._complete()
-        if self.inputs and several():
-            self.reached = reached_anywhere(self.reached, self.rows.device)
-            sum_over_ranks(self.rows)
+        if self.shared and several():
+            self.reached = reached_anywhere(self.reached, self.gradients.device)
+            sum_over_ranks(self.gradients)
 
+    @override
     def gramian(self) -> Tensor:
-        """J Jᵀ [T', T'], in float64 on the CPU."""
         self._complete()
-        parts = [part @ part.T for part in self.rows.split_with_sizes(_chunks(self.rows.shape[1]), dim=1)]
+        parts = [part @ part.T for part in self.gradients.split_with_sizes(_chunks(self.gradients.shape[1]), dim=1)]
         return torch.stack([part.double() for part in parts]).sum(0).cpu()
 
+    @override
     def combine(self, weights: Tensor) -> None:
-        """Write Jᵀ weights, of weights [T'], into the inputs' `.grad`."""
-        self.write(weights.to(self.rows) @ self.rows)
+        self.write(weights.to(self.gradients) @ self.gradients)
 
     def _complete(self) -> None:
-        """Let the rows that were not taken be zero."""
+        """Let the gradients that were not taken be zero."""
         for task, taken in enumerate(self.taken):
             if not taken:
-                self.rows[task].zero_()
+                self.gradients[task].zero_()
                 self.taken[task] = True
 
     def write(self, vector: Tensor) -> None:
-        """Write a vector [P] into the inputs' `.grad`; what no task has reached keeps None."""
-        for x, part, reached in zip(self.inputs, vector.split_with_sizes(self.sizes), self.reached, strict=True):
+        """Write a vector [P] into `.grad` of `shared`; what no task has reached keeps None."""
+        for x, part, reached in zip(self.shared, vector.split_with_sizes(self.sizes), self.reached, strict=True):
             if reached:
                 x.grad = part.view_as(x).to(x.dtype)
 

@@ -13,41 +13,39 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from typing_extensions import override
 
 from app.balancing.engine.costs import rows_pay_pass_by_pass
+from app.balancing.engine.gramian_source import GramianSource, kept_or_new
 from app.balancing.engine.graph import Graph, Product, products
 from app.balancing.engine.jacobian import Jacobian
 
 
-class LayerGramians:
+class LayerGramians(GramianSource):
     """What `Jacobian` is, for one process and one micro-batch, from fewer numbers.
 
     Args:
-        parameters: The shared parameters.
+        shared: The shared parameters.
         tasks: T'.
 
     Attributes:
         inputs: What each task's loss is to be differentiated by, once `begin` was called.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
-        self.parameters, self.tasks = parameters, tasks
+    shared: Sequence[nn.Parameter]
+
+    def __init__(self, shared: Sequence[nn.Parameter], tasks: int) -> None:
+        super().__init__(shared, tasks)
         self.layers: list[Product] = []
         self.rest = Jacobian([], tasks)
         self.inputs: list[Tensor | GradientEdge] = []
 
-    def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
-        """Whether these are its parameters and this its number of tasks."""
-        same = len(parameters) == len(self.parameters)
-        return same and all(map(lambda a, b: a is b, parameters, self.parameters)) and tasks == self.tasks
-
     def begin(self, losses: Sequence[Tensor]) -> None:
         """Find the layers of a step in the graph of its tasks' losses, before any backward pass."""
-        self.layers = [x for x in products(Graph(losses), self.parameters) if rows_pay_pass_by_pass(x, self.tasks)]
+        self.layers = [x for x in products(Graph(losses), self.shared) if rows_pay_pass_by_pass(x, self.tasks)]
         covered = {id(parameter) for layer in self.layers for parameter in layer.parameters}
-        rest = [parameter for parameter in self.parameters if id(parameter) not in covered]
-        if not self.rest.is_for(rest, self.tasks):
-            self.rest = Jacobian(rest, self.tasks)
+        rest = [parameter for parameter in self.shared if id(parameter) not in covered]
+        self.rest = kept_or_new(self.rest, Jacobian, rest, self.tasks)
         self.inputs = [*rest, *(layer.edge for layer in self.layers)]
         self.outputs: list[dict[int, Tensor]] = [{} for _ in self.layers]
 
@@ -59,8 +57,8 @@ class LayerGramians:
             if gradient is not None:
                 outputs[task] = layer.output_rows(gradient)
 
+    @override
     def gramian(self) -> Tensor:
-        """[T', T'] J Jᵀ, in float64 on the CPU."""
         gramian = self.rest.gramian()
         for layer, outputs in zip(self.layers, self.outputs, strict=True):
             if outputs:
@@ -70,15 +68,15 @@ class LayerGramians:
                 gramian[reached[:, None], reached] += part.to("cpu", torch.float64)
         return gramian
 
+    @override
     def combine(self, weights: Tensor) -> None:
-        """Write Jᵀ weights [T'] into the parameters' `.grad`; what no task has reached keeps None."""
         self.rest.combine(weights)
         factors = weights.tolist()
         for layer, outputs in zip(self.layers, self.outputs, strict=True):
             if outputs:
                 layer.write(sum((factors[task] * rows for task, rows in outputs.items()), start=torch.zeros(())))
 
+    @override
     def clear(self) -> None:
-        """Let go of the step."""
         self.rest.clear()
         self.layers, self.outputs, self.inputs = [], [], []

@@ -14,61 +14,63 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from typing_extensions import override
 
 from app.balancing.engine.costs import rows_pay_in_one_pass
 from app.balancing.engine.gradients import Gradients, gradients_of
+from app.balancing.engine.gramian_source import GramianSource
 from app.balancing.engine.graph import Graph, Product, Use, products
 
+Kind = tuple[int, tuple[int, ...]]  # a graph's signature and its tasks: rows may mix in some tasks' company alone
 
-class RowGramians:
+
+class RowGramians(GramianSource):
     """What `Jacobian` is, for tasks with rows of their own, from one backward pass over the sum of their losses.
 
     Args:
-        parameters: The shared parameters.
+        shared: The shared parameters.
         tasks: T'.
 
     Attributes:
         inputs: What the sum of the losses is to be differentiated by, once `begin` was called.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
-        self.parameters, self.tasks = parameters, tasks
+    shared: Sequence[nn.Parameter]
+
+    def __init__(self, shared: Sequence[nn.Parameter], tasks: int) -> None:
+        super().__init__(shared, tasks)
         self.inputs: list[GradientEdge] = []
         self.layers: list[Product] = []
         self.others: list[Other] = []
         self.outputs: list[Tensor] = []
         self.by_weights: list[tuple[nn.Parameter, Tensor]] = []  # a parameter, and its gradients [T', n]
-        self._proven: dict[int, set[int]] = {}  # kind of graph → tasks that moved all that they reach, their rows alone
-        self._mixing: set[int] = set()  # kinds of graph
+        self._proven: dict[Kind, set[int]] = {}  # those of its tasks that moved all that they reach, their rows alone
+        self._mixing: set[Kind] = set()
 
-    def is_for(self, parameters: Sequence[nn.Parameter], tasks: int) -> bool:
-        """Whether these are its parameters and this its number of tasks."""
-        same = len(parameters) == len(self.parameters)
-        return same and all(map(lambda a, b: a is b, parameters, self.parameters)) and tasks == self.tasks
-
-    def begin(self, losses: Sequence[Tensor], rows: Sequence[Tensor], batch: int) -> bool:
+    def begin(self, losses: Sequence[Tensor], rows: Sequence[Tensor], batch: int, tasks: tuple[int, ...]) -> bool:
         """Find the layers of a step in the graph of its tasks' losses, before any backward pass.
 
         Args:
             losses: [T'] losses.
             rows: The rows of each of these tasks in the shared activations, whose first dimension is the batch.
             batch: Number of rows of the batch.
+            tasks: Which tasks these are.
 
         Returns:
             Whether one pass is enough: the tasks' rows are disjoint, each parameter is read by a layer that is known,
             and rows do not mix. The last is also tried, by a backward pass of each loss, until that has moved every
-            layer of this kind of graph that it reaches.
+            layer that it reaches of this kind of graph of these tasks.
         """
         everyone = torch.cat(list(rows))
         if len(everyone) > batch or len(everyone) != len(torch.unique(everyone)):
             return False
         self.rows, self.batch, graph = rows, batch, Graph(losses)
-        found = None if graph.mixes_rows else _parts(graph, self.parameters)
+        found = None if graph.mixes_rows else _readers(graph, self.shared)
         if found is None:
             return False
         self.layers, self.others = found
         self.inputs = [*(layer.edge for layer in self.layers), *(other.edge for other in self.others)]
-        return self._rows_are_apart(losses, graph.signature)
+        return self._rows_are_apart(losses, (graph.signature, tasks))
 
     def take(self, gradients: Gradients) -> None:
         """Keep the gradients of the sum of the losses, one for each of `inputs`; None where no loss reaches it."""
@@ -84,8 +86,8 @@ class RowGramians:
             for parameter, part in [] if found is None else other.gradients(found):
                 self.by_weights.append((parameter, self._sums(part, parameter)))
 
+    @override
     def gramian(self) -> Tensor:
-        """[T', T'] J Jᵀ, in float64 on the CPU."""
         gramian = torch.zeros(self.tasks, self.tasks, dtype=torch.float64)
         for _, gradients in self.by_weights:
             gramian += (gradients @ gradients.T).to("cpu", torch.float64)
@@ -96,8 +98,8 @@ class RowGramians:
             gramian += (chosen @ pairs @ chosen.T).to("cpu", torch.float64)
         return gramian
 
+    @override
     def combine(self, weights: Tensor) -> None:
-        """Write Jᵀ weights [T'] into the parameters' `.grad`; what no task has reached keeps None."""
         for parameter, gradients in self.by_weights:
             parameter.grad = (weights.to(gradients) @ gradients).view_as(parameter)
         for layer, gradient in self._by_rows():
@@ -108,21 +110,21 @@ class RowGramians:
         pairs = zip(self.layers, self.outputs, strict=True)
         return [(layer, gradient) for layer, gradient in pairs if rows_pay_in_one_pass(layer, self.tasks)]
 
+    @override
     def clear(self) -> None:
-        """Let go of the step."""
         self.inputs, self.layers, self.others, self.outputs, self.by_weights = [], [], [], [], []
 
-    def _rows_are_apart(self, losses: Sequence[Tensor], signature: int) -> bool:
+    def _rows_are_apart(self, losses: Sequence[Tensor], kind: Kind) -> bool:
         """Whether every task's loss moves the rows of its own alone."""
-        proven = self._proven.setdefault(signature, set())
+        proven = self._proven.setdefault(kind, set())
         missing = [task for task in range(self.tasks) if task not in proven]
-        if signature in self._mixing or not missing:
-            return signature not in self._mixing
+        if kind in self._mixing or not missing:
+            return kind not in self._mixing
         for task in missing:
             gradients = gradients_of(losses[task], self.inputs, keep=True)
             moved = [gradient for gradient in gradients if gradient is not None]
             if any(self._moves_others(task, number, x) for number, x in enumerate(gradients) if x is not None):
-                self._mixing.add(signature)
+                self._mixing.add(kind)
                 return False
             if all(bool(gradient.count_nonzero()) for gradient in moved):
                 proven.add(task)
@@ -186,7 +188,7 @@ class Other:
     gradients: Callable[[Tensor], list[tuple[nn.Parameter, Tensor]]]
 
 
-def _parts(graph: Graph, parameters: Sequence[nn.Parameter]) -> tuple[list[Product], list[Other]] | None:
+def _readers(graph: Graph, parameters: Sequence[nn.Parameter]) -> tuple[list[Product], list[Other]] | None:
     """The layers that read the parameters, if every parameter that is reached is read by one that is known."""
     layers = products(graph, parameters)
     covered = {id(parameter) for layer in layers for parameter in layer.parameters}

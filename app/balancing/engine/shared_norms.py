@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from app.balancing.engine.gradients import gradients_of
+from app.balancing.engine.gramian_source import kept_or_new
 from app.balancing.engine.jacobian import Jacobian
 from app.balancing.engine.step import Parameters, Step
 from models.errors import ConfigurationError
@@ -16,7 +17,7 @@ class SharedNorms:
     """Adds up the tasks' gradients of `Parameters.compared` over a step's micro-batches."""
 
     def __init__(self) -> None:
-        self._rows: Jacobian | None = None
+        self._jacobian: Jacobian | None = None
 
     def take(self, losses: Mapping[int, Tensor], step: Step, parameters: Parameters) -> None:
         """Add a micro-batch's gradients.
@@ -24,12 +25,11 @@ class SharedNorms:
         Raises:
             ConfigurationError: A task reaches none of the parameters.
         """
-        layer = parameters.compared_at()
+        layer = parameters.compared
         if not layer:
-            self._rows = None
+            self._jacobian = None
             return
-        if self._rows is None or not self._rows.is_for(layer, len(step.present)):
-            self._rows = Jacobian(layer, len(step.present))
+        jacobian = self._jacobian = kept_or_new(self._jacobian, Jacobian, layer, len(step.present))
         present = step.present.tolist()
         for task, loss in losses.items():
             gradients = gradients_of(loss, layer, keep=True)
@@ -40,13 +40,13 @@ class SharedNorms:
                     f"task number {task} (from 0) does not reach: its head reads a lower stage, so it needs another "
                     "balancer",
                 )
-            self._rows.take(present.index(task), gradients)
+            jacobian.take(present.index(task), gradients)
 
     def norms(self, scale: Tensor) -> Tensor | None:
         """[T'] norms of the gradients over the step and all of its ranks, if any were taken. Collective."""
-        if self._rows is None:
+        if self._jacobian is None:
             return None
-        self._rows.sum_over_ranks()
-        norms = self._rows.gramian().diagonal().sqrt().to(scale) / scale
-        self._rows.clear()
+        self._jacobian.sum_over_ranks()
+        norms = self._jacobian.gramian().diagonal().sqrt().to(scale) / scale
+        self._jacobian.clear()
         return norms

@@ -48,16 +48,12 @@ class Parameters:
     Attributes:
         shared: Those that several tasks' losses reach.
         own: By task, those that its loss alone reaches.
-        compared: The shared ones at which the norms of the tasks' gradients are compared; None for the last matrix.
+        compared: The shared ones at which the norms of the tasks' gradients are compared.
     """
 
     shared: list[nn.Parameter]
     own: list[list[nn.Parameter]]
-    compared: list[nn.Parameter] | None = None
-
-    def compared_at(self) -> list[nn.Parameter]:
-        """Those at which norms are compared, the last matrix if nothing else is said."""
-        return [p for p in self.shared if p.ndim > 1][-1:] if self.compared is None else self.compared
+    compared: list[nn.Parameter]
 
     def all_own(self) -> list[nn.Parameter]:
         """Those of every task."""

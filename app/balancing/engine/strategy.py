@@ -1,4 +1,4 @@
-"""How a step's losses become its update: two calls that every way answers."""
+"""How a step's losses become its update: two calls that every strategy answers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def by_task(step: Step, values: Tensor) -> dict[int, Tensor]:
 
 
 def rescaled(gramian: Tensor, factors: Tensor) -> Tensor:
-    """The Gramian [T', T'] of rows that are multiplied by `factors` [T']."""
+    """The Gramian [T', T'] of gradients that are multiplied by `factors` [T']."""
     by = factors.to(gramian)
     return by[:, None] * gramian * by
 

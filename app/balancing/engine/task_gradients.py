@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from app.balancing.engine.gradients import all_tasks, each_task
+from app.balancing.engine.gramian_source import GramianSource, kept_or_new
 from app.balancing.engine.jacobian import Jacobian
 from app.balancing.engine.layer_gramians import LayerGramians
 from app.balancing.engine.row_gramians import RowGramians
 from app.balancing.engine.step import MicroBatch, Parameters
 from app.ranks.collectives import several
-
-Way = Jacobian | LayerGramians | RowGramians
 
 
 class TaskGradients:
@@ -27,10 +26,10 @@ class TaskGradients:
         self._jacobian: Jacobian | None = None
         self._layers: LayerGramians | None = None
         self._one_pass: RowGramians | None = None
-        self._taken: Way | None = None
+        self._taken: GramianSource | None = None
 
     def take(
-        self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters, as_rows: bool = False
+        self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters, as_jacobian: bool = False
     ) -> None:
         """Add the gradients of a micro-batch's losses; the tasks' own are added to their `.grad`.
 
@@ -38,44 +37,41 @@ class TaskGradients:
             losses: Task → loss.
             micro_batch: Where it stands.
             parameters: The shared ones, and each task's own.
-            as_rows: Whether `rows` will be asked for.
+            as_jacobian: Whether `jacobian` will be asked for.
         """
-        layered = micro_batch.of == 1 and not several() and not as_rows
+        layered = micro_batch.of == 1 and not several() and not as_jacobian
         if layered and self._take_all(losses, micro_batch, parameters):
             return
         present, shared = micro_batch.step.present.tolist(), parameters.shared
-        way = self._layers_of(losses, shared, len(present)) if layered else self._rows(shared, len(present))
-        for task, gradients in each_task(losses, way.inputs, parameters.own):
-            way.take(present.index(task), gradients)
-        self._taken = way
+        found = self._layers_of(losses, shared, len(present)) if layered else self._jacobian_for(shared, len(present))
+        for task, gradients in each_task(losses, found.inputs, parameters.own):
+            found.take(present.index(task), gradients)
+        self._taken = found
 
     def _take_all(self, losses: Mapping[int, Tensor], micro_batch: MicroBatch, parameters: Parameters) -> bool:
         """Take all tasks' gradients in one pass; whether that is possible."""
         tasks = len(micro_batch.step.present)
         if not len(losses) == len(micro_batch.rows) == tasks:
             return False
-        if self._one_pass is None or not self._one_pass.is_for(parameters.shared, tasks):
-            self._one_pass = RowGramians(parameters.shared, tasks)
-        way, rows = self._one_pass, [micro_batch.rows[task] for task in losses]
-        possible = way.begin(list(losses.values()), rows, micro_batch.size)
+        found = self._one_pass = kept_or_new(self._one_pass, RowGramians, parameters.shared, tasks)
+        rows = [micro_batch.rows[task] for task in losses]
+        possible = found.begin(list(losses.values()), rows, micro_batch.size, tuple(losses))
         if possible:
-            way.take(all_tasks(losses, way.inputs, parameters.all_own()))
-            self._taken = way
+            found.take(all_tasks(losses, found.inputs, parameters.all_own()))
+            self._taken = found
         else:
-            way.clear()
+            found.clear()
         return possible
 
     def _layers_of(self, losses: Mapping[int, Tensor], shared: Sequence[nn.Parameter], tasks: int) -> LayerGramians:
         """The layers of this step's graph."""
-        if self._layers is None or not self._layers.is_for(shared, tasks):
-            self._layers = LayerGramians(shared, tasks)
+        self._layers = kept_or_new(self._layers, LayerGramians, shared, tasks)
         self._layers.begin(list(losses.values()))
         return self._layers
 
-    def _rows(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
+    def _jacobian_for(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
         """The Jacobian, whose memory is kept from step to step."""
-        if self._jacobian is None or not self._jacobian.is_for(shared, tasks):
-            self._jacobian = Jacobian(shared, tasks)
+        self._jacobian = kept_or_new(self._jacobian, Jacobian, shared, tasks)
         return self._jacobian
 
     def gramian(self) -> Tensor:
@@ -87,7 +83,7 @@ class TaskGradients:
 
     @property
     def jacobian(self) -> Jacobian:
-        """The rows themselves."""
+        """The Jacobian itself."""
         assert isinstance(self._taken, Jacobian)
         return self._taken
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchjd.aggregation import Aggregator
 
-from app.balancing.base import RowRule, Scalarizer, Weighting
+from app.balancing.base import JacobianRule, Scalarizer, Weighting
 from app.balancing.config import Balancer, GradientConfig, check_config
-from app.balancing.engine.feature_rows import FeatureRows
-from app.balancing.engine.gradient_rows import GradientRows, RuledRows
+from app.balancing.engine.feature_gradients import FeatureGradients
 from app.balancing.engine.gradients import FeatureCut, accumulate, derivatives
 from app.balancing.engine.held_weights import HeldWeights
+from app.balancing.engine.parameter_gradients import ParameterGradients, RuledGradients
 from app.balancing.engine.plain_sum import PlainSum
 from app.balancing.engine.seeded import seeded
 from app.balancing.engine.shared_norms import SharedNorms
@@ -51,7 +51,7 @@ class Update(nn.Module):
     def __init__(self, balancer: Balancer, config: GradientConfig, tasks: int, features: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.scalarizer, self.method = _parts(balancer, config, tasks)
+        self.scalarizer, self.method = _started(balancer, config, tasks)
         self.cut = FeatureCut(features) if self.method is not None and config.level == "features" else None
         self.register_buffer("held", torch.full((tasks,), torch.nan, dtype=torch.float64))  # weights, NaN before any
         self.seed, self.overflows = 0, False
@@ -93,17 +93,19 @@ class Update(nn.Module):
             self.scalarizer.look_again(losses[self._observed.present], self._observed)
 
     def _strategy(self, known: bool, step: Step, parameters: Parameters) -> Strategy:
-        """The way of a step, the same in all of its micro-batches; `known` says whether ∂scalar/∂losses is by then."""
+        """The same in all micro-batches of a step; `known` says whether ∂scalar/∂losses is by then."""
         heads, method = self.config.scale_heads, self.method if self._weighs(parameters) else None
         due = method is not None and self._due(step)
         if known and not due:
-            return PlainSum() if method is None else HeldWeights(self.held, self.cut, heads)
-        if due and isinstance(method, RowRule):
-            return RuledRows(self._gradients, infinite, method, self.seed)
+            return PlainSum() if method is None else HeldWeights(Held(self.held), self.cut, heads)
+        if due and isinstance(method, JacobianRule):
+            return RuledGradients(self._gradients, infinite, method, self.seed)
         weigh: Weigh = ones if method is None else Held(self.held)
         if due and isinstance(method, Weighting):
             weigh = New(method, self.held, self.seed)
-        return FeatureRows(self.cut, weigh, heads) if self.cut else GradientRows(self._gradients, weigh, heads)
+        return (
+            FeatureGradients(self.cut, weigh, heads) if self.cut else ParameterGradients(self._gradients, weigh, heads)
+        )
 
     def _weighs(self, parameters: Parameters) -> bool:
         """Whether a gradient method has anything to weigh; a frozen trunk leaves the plain sum."""
@@ -147,7 +149,9 @@ class Update(nn.Module):
             self.scalarizer.observe(losses, step, norms)
 
 
-def _parts(balancer: Balancer, config: GradientConfig, tasks: int) -> tuple[Scalarizer, Weighting | RowRule | None]:
+def _started(
+    balancer: Balancer, config: GradientConfig, tasks: int
+) -> tuple[Scalarizer, Weighting | JacobianRule | None]:
     """The loss weighting and the gradient method, if there is one, for T tasks."""
     method = from_torchjd(balancer, tasks) if isinstance(balancer, Aggregator) else balancer
     check_config(method, type(balancer).__name__, config)

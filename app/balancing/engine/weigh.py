@@ -38,6 +38,10 @@ class Held:
 
     def __call__(self, gramian: Tensor, step: Step, like: Tensor) -> Tensor:
         """Weights [T']."""
+        return self.of(step, like)
+
+    def of(self, step: Step, like: Tensor) -> Tensor:
+        """Weights [T'] of the step's tasks, whatever its gradients are."""
         return self.held[step.present].to(like)
 
 

@@ -12,7 +12,7 @@ from torchjd import Stateful
 from torchjd.aggregation import Aggregator, ConstantWeighting, GradDrop, GramianWeightedAggregator
 from typing_extensions import override
 
-from app.balancing.base import RowRule, Weighting, normalised
+from app.balancing.base import JacobianRule, Weighting, normalised
 from app.balancing.engine.step import Step
 from models.errors import ConfigurationError
 
@@ -47,7 +47,7 @@ class TorchJDWeighting(Weighting):
         return weights
 
 
-class TorchJDRule(RowRule):
+class TorchJDRule(JacobianRule):
     """A torchjd aggregator that needs the gradients themselves, such as GradDrop or ConFIG."""
 
     def __init__(self, aggregator: Aggregator) -> None:
@@ -55,9 +55,9 @@ class TorchJDRule(RowRule):
         self.aggregator = aggregator
 
     @override
-    def forward(self, rows: Tensor, step: Step) -> Tensor:
-        with restricted(self.aggregator, step.present, rows):
-            update: Tensor = self.aggregator(rows)
+    def forward(self, jacobian: Tensor, step: Step) -> Tensor:
+        with restricted(self.aggregator, step.present, jacobian):
+            update: Tensor = self.aggregator(jacobian)
         return update
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from app.balancing.engine import layer_gramians, row_gramians
+from app.balancing.engine.gramian_source import GramianSource
 from app.balancing.engine.jacobian import Jacobian
 from app.balancing.engine.layer_gramians import LayerGramians
-from app.balancing.engine.row_gramians import RowGramians
 from models.backbones import LeNet
 
 TASKS, BATCH = 3, 6
@@ -102,13 +102,12 @@ def trained(net: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
-def results(found: Jacobian | LayerGramians | RowGramians, weights: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-    parameters = found.inputs if isinstance(found, Jacobian) else found.parameters
-    for parameter in parameters:
+def results(found: GramianSource, weights: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+    for parameter in found.shared:
         parameter.grad = None
     gramian = found.gramian()
     found.combine(weights)
-    return gramian, [parameter.grad for parameter in parameters]
+    return gramian, [parameter.grad for parameter in found.shared]
 
 
 def take(found: Jacobian | LayerGramians, each: Sequence[Tensor]) -> None:

@@ -13,12 +13,13 @@ from app.balancing.engine.task_gradients import TaskGradients
 from models.sharing.statistics import StatisticsByTask
 
 OWN = [torch.tensor([0, 1]), torch.tensor([2, 3, 5]), torch.tensor([4])]
+THREE = tuple(range(TASKS))
 IN_ORDER = [torch.tensor([0, 1]), torch.tensor([2, 3, 4]), torch.tensor([5])]
 
 
 def one_pass(net: nn.Module, each: list[Tensor], rows: list[Tensor], batch: int = BATCH) -> RowGramians:
     found = RowGramians(trained(net), len(each))
-    assert found.begin(each, rows, batch)
+    assert found.begin(each, rows, batch, tuple(range(len(each))))
     found.take(torch.autograd.grad(torch.stack(each).sum(), found.inputs, retain_graph=True))
     return found
 
@@ -53,7 +54,7 @@ def test_one_pass_is_not_enough() -> None:
     mixing.depthwise.requires_grad_(False)
     for net, rows, enough in ((mixing, OWN, False), (unknown, OWN, False), (apart, SOME, False), (apart, OWN, True)):
         each = losses(net(images()), rows)
-        assert RowGramians(trained(net), TASKS).begin(each, rows, BATCH) is enough
+        assert RowGramians(trained(net), TASKS).begin(each, rows, BATCH, THREE) is enough
 
 
 def test_mixing_that_begins_later_is_seen() -> None:
@@ -62,7 +63,7 @@ def test_mixing_that_begins_later_is_seen() -> None:
     found = RowGramians(trained(net), TASKS)
     for training in (False, True, False):
         net.norm.train(training)
-        assert found.begin(losses(net(images()), OWN), OWN, BATCH) is not training
+        assert found.begin(losses(net(images()), OWN), OWN, BATCH, THREE) is not training
 
 
 class Averaged(nn.Module):
@@ -81,7 +82,7 @@ def test_mixing_without_a_norm_is_tried() -> None:
     torch.manual_seed(0)
     net, x = Averaged().double(), torch.randn(BATCH, 4, dtype=torch.float64)
     found = RowGramians(trained(net), TASKS)
-    assert not found.begin(losses(net(x), OWN), OWN, BATCH)
+    assert not found.begin(losses(net(x), OWN), OWN, BATCH, THREE)
 
 
 class Leaking(nn.Module):
@@ -105,7 +106,7 @@ def test_mixing_from_any_task_into_any_other_is_tried(source: int, target: int) 
     net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
     found = RowGramians(trained(net), TASKS)
     for _ in range(2):
-        assert found.begin(losses(net(x), OWN), OWN, BATCH) is (source == target)
+        assert found.begin(losses(net(x), OWN), OWN, BATCH, THREE) is (source == target)
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 2), (2, 0), (4, 2)])
@@ -114,10 +115,31 @@ def test_mixing_changes_no_update(source: int, target: int) -> None:
     net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
     micro_batch = MicroBatch(Step(0, 0, torch.arange(TASKS)), 1, None, dict(enumerate(OWN)), BATCH)
     found = TaskGradients()
-    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []]))
+    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []], []))
     gramian = found.gramian()
     found.combine(WEIGHTS)
     check((gramian, [parameter.grad for parameter in trained(net)]), reference(net, losses(net(x), OWN)))
+
+
+def test_a_proof_is_of_the_tasks_that_were_there() -> None:
+    """The trunk lets a row of task 1 read one of task 2's: {0, 2} and {0, 1} mix nothing, {1, 2} does."""
+    torch.manual_seed(0)
+    net, x = Leaking(0, 0).double(), torch.randn(BATCH, 4, dtype=torch.float64)
+    rows, found, apart = [OWN[0], OWN[1]], TaskGradients(), []
+    for present in ([0, 2], [0, 1], [1, 2], [0, 2]):
+        net.mix[0, 2] = present == [1, 2]
+        micro_batch = MicroBatch(
+            Step(0, 0, torch.tensor(present)), 1, None, dict(zip(present, rows, strict=True)), BATCH
+        )
+        each = dict(zip(present, losses(net(x), rows), strict=True))
+        found.take(each, micro_batch, Parameters(trained(net), [[], [], []], []))
+        apart.append(isinstance(found._taken, RowGramians))
+        gramian = found.gramian()
+        found.combine(WEIGHTS[:2])
+        ours = gramian, [parameter.grad for parameter in trained(net)]
+        check(ours, reference(net, losses(net(x), rows)))
+        found.clear()
+    assert apart == [True, True, False, True]
 
 
 def test_a_layer_that_not_all_tasks_reach_leaves_one_pass_enough() -> None:
@@ -138,8 +160,8 @@ def test_a_task_that_moves_nothing_proves_nothing(still: int) -> None:
     net, x = Leaking(2, 0).double(), torch.randn(BATCH, 4, dtype=torch.float64)
     found = RowGramians(trained(net), TASKS)
     each = losses(net(x), OWN)
-    found.begin([(task != still) * loss for task, loss in enumerate(each)], OWN, BATCH)
-    assert not found.begin([1 * loss for loss in each], OWN, BATCH)
+    found.begin([(task != still) * loss for task, loss in enumerate(each)], OWN, BATCH, THREE)
+    assert not found.begin([1 * loss for loss in each], OWN, BATCH, THREE)
 
 
 def test_a_proof_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +175,7 @@ def test_a_proof_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None
     net = network("lenet")
     found = RowGramians(trained(net), TASKS)
     for rows, expected in ((OWN, TASKS), (OWN, TASKS), (IN_ORDER, TASKS)):
-        assert found.begin(losses(net(images()), rows), rows, BATCH)
+        assert found.begin(losses(net(images()), rows), rows, BATCH, THREE)
         assert len(passes) == expected
 
 
@@ -162,5 +184,5 @@ def test_a_first_task_that_moves_nothing_proves_nothing() -> None:
     net, x = Averaged().double(), torch.randn(BATCH, 4, dtype=torch.float64)
     found = RowGramians(trained(net), TASKS)
     each = losses(net(x), OWN)
-    assert not found.begin([0 * each[0], *each[1:]], OWN, BATCH)
-    assert not found.begin(each, OWN, BATCH)
+    assert not found.begin([0 * each[0], *each[1:]], OWN, BATCH, THREE)
+    assert not found.begin(each, OWN, BATCH, THREE)

@@ -40,7 +40,7 @@ class Network:
         of_step = torch.stack([losses[task].detach() for task in present])
         step = Step(number, number // 3, torch.tensor(present))
         shared = [self.shared] if self.shared.requires_grad else []
-        parameters = Parameters(shared, [[own] for own in self.own])
+        parameters = Parameters(shared, [[own] for own in self.own], shared)
         self.update.backward(losses, torch.tensor(scale).double(), MicroBatch(step, 1, of_step), parameters)
         if self.update.scalarizer.looks_again:
             self.update.look_again(0.9 * torch.stack([loss.detach() for loss in self.losses(sizes).values()]))
@@ -196,7 +196,7 @@ def test_a_batch_without_a_readable_row_gives_nothing(method: str) -> None:
     for parameter in network.parameters():
         parameter.grad = None
     micro_batch = MicroBatch(Step(1, 0, torch.arange(3)), 1, torch.ones(3).double())
-    parameters = Parameters([network.shared], [[own] for own in network.own])
+    parameters = Parameters([network.shared], [[own] for own in network.own], [network.shared])
     network.update.backward({}, torch.tensor(1.0).double(), micro_batch, parameters)
     assert network.shared.grad is None
     assert all(own.grad is None for own in network.own)
@@ -226,9 +226,9 @@ def test_random_methods_draw_by_seed_and_step(monkeypatch: pytest.MonkeyPatch) -
     assert not torch.equal(shared(1, 5), shared(2, 4))
 
 
-def compare(compared: list[nn.Parameter] | None, shared: list[nn.Parameter], losses: dict[int, Tensor]) -> Tensor:
+def compare(compared: list[nn.Parameter], losses: dict[int, Tensor]) -> Tensor:
     norms = SharedNorms()
-    norms.take(losses, Step(0, 0, torch.arange(len(losses))), Parameters(shared, [[], []], compared))
+    norms.take(losses, Step(0, 0, torch.arange(len(losses))), Parameters(compared, [[], []], compared))
     found = norms.norms(torch.tensor(1.0))
     assert found is not None
     return found
@@ -237,20 +237,18 @@ def compare(compared: list[nn.Parameter] | None, shared: list[nn.Parameter], los
 def test_norms_are_of_all_that_is_compared() -> None:
     """As of the last shared layer of several modalities, of which a task may reach one."""
     first, bias, last = (nn.Parameter(torch.ones(*shape)) for shape in [(2, 2), (2,), (1, 2)])
-    shared = [first, last, bias]
     losses = {0: 3 * first.sum() + 4 * last[0, 0], 1: last.sum() + bias.sum()}
-    assert compare(None, shared, losses).tolist() == pytest.approx([4.0, 2**0.5])
-    assert compare([last], shared, losses).tolist() == pytest.approx([4.0, 2**0.5])
-    assert compare([first, last], shared, losses).tolist() == pytest.approx([(4 * 9 + 16) ** 0.5, 2**0.5])
-    assert compare([first, last], shared, {0: losses[0], 1: 2 * last.sum()}).tolist()[1] == pytest.approx(8**0.5)
+    assert compare([last], losses).tolist() == pytest.approx([4.0, 2**0.5])
+    assert compare([first, last], losses).tolist() == pytest.approx([(4 * 9 + 16) ** 0.5, 2**0.5])
+    assert compare([first, last], {0: losses[0], 1: 2 * last.sum()}).tolist()[1] == pytest.approx(8**0.5)
 
 
 def test_a_task_that_reaches_nothing_that_is_compared_is_refused() -> None:
     first, last = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(1, 2))
     losses = {0: last.sum(), 1: first.sum()}
-    assert compare([first, last], [first, last], losses).tolist() == pytest.approx([2**0.5, 2.0])
+    assert compare([first, last], losses).tolist() == pytest.approx([2**0.5, 2.0])
     with pytest.raises(ConfigurationError, match=r"last shared weight, \(1, 2\), which task number 1 \(from 0\)"):
-        compare(None, [first, last], losses)
+        compare([last], losses)
 
 
 class Trunk(nn.Sequential):
@@ -279,7 +277,8 @@ def test_a_compiled_network_gets_the_same_update(monkeypatch: pytest.MonkeyPatch
         losses = {task: (head(embedding) - task).square().mean() for task, head in enumerate(heads)}
         step = Step(0, 0, torch.arange(3))
         of_step = torch.stack([loss.detach() for loss in losses.values()])
-        update.backward(losses, torch.tensor(1.0), MicroBatch(step, 1, of_step), Parameters(shared, own))
+        parameters = Parameters(shared, own, [trunk[3].weight])
+        update.backward(losses, torch.tensor(1.0), MicroBatch(step, 1, of_step), parameters)
         return [p.grad for p in [*shared, *(p for head in own for p in head)]]
 
     for method in METHODS:

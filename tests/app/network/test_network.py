@@ -65,7 +65,8 @@ def test_a_step_of_one_batch_is_the_plain_sum_of_the_mean_losses() -> None:
     micro_batch = step.micro_batch(number=0, epoch=0, of=1, ends=True, rows=given.rows, size=6)
     assert micro_batch.step.present.tolist() == [0, 1]
     own = [network.task_parameters(name) for name in TARGETS]
-    update.backward(step.release(), torch.ones(()), micro_batch, Parameters(network.shared_parameters(), own))
+    parameters = Parameters(network.shared_parameters(), own, network.sharing.compared_weights())
+    update.backward(step.release(), torch.ones(()), micro_batch, parameters)
     for parameter, gradient in zip(network.sharing.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
     assert all(parameter.grad is None for parameter in network.task_parameters("alive"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from typing_extensions import override
 
-from app.balancing.base import RowRule
+from app.balancing.base import JacobianRule
 from app.balancing.engine.seeded import seeded
 from app.balancing.engine.step import MicroBatch, Parameters, Step, StepRecord
 from app.balancing.engine.strategy import Strategy, rescaled, scale_own
@@ -16,7 +16,7 @@ from app.balancing.engine.weigh import Weigh
 from app.ranks.gradients import sum_gradients
 
 
-class GradientRows(Strategy):
+class ParameterGradients(Strategy):
     """Weighs the gradients by their Gramian, or by weights that only the whole step's losses tell.
 
     Args:
@@ -25,7 +25,7 @@ class GradientRows(Strategy):
         scale_heads: Whether the weights apply to the tasks' own parameters too.
     """
 
-    as_rows = False  # whether the Jacobian itself is needed, and not its Gramian alone
+    as_jacobian = False  # whether the Jacobian itself is needed, and not its Gramian alone
 
     def __init__(self, gradients: TaskGradients, weigh: Weigh, scale_heads: bool) -> None:
         self.gradients, self.weigh, self.scale_heads = gradients, weigh, scale_heads
@@ -34,7 +34,7 @@ class GradientRows(Strategy):
     def take(
         self, losses: Mapping[int, Tensor], scalars: Tensor | None, micro_batch: MicroBatch, parameters: Parameters
     ) -> None:
-        self.gradients.take(losses, micro_batch, parameters, self.as_rows)
+        self.gradients.take(losses, micro_batch, parameters, self.as_jacobian)
 
     @override
     def write(self, scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters) -> StepRecord:
@@ -52,7 +52,7 @@ class GradientRows(Strategy):
         return weights
 
 
-class RuledRows(GradientRows):
+class RuledGradients(ParameterGradients):
     """Writes what a rule without weights makes of the gradients that are not zero.
 
     Args:
@@ -62,9 +62,9 @@ class RuledRows(GradientRows):
         seed: Of what it draws at random, together with the step's number.
     """
 
-    as_rows = True
+    as_jacobian = True
 
-    def __init__(self, gradients: TaskGradients, weigh: Weigh, rule: RowRule, seed: int) -> None:
+    def __init__(self, gradients: TaskGradients, weigh: Weigh, rule: JacobianRule, seed: int) -> None:
         super().__init__(gradients, weigh, scale_heads=False)
         self.rule, self.seed = rule, seed
 
@@ -75,5 +75,5 @@ class RuledRows(GradientRows):
         jacobian, alive = self.gradients.jacobian, gramian.diagonal() > 0
         with seeded(self.seed, step.number, scalars.device):
             seen = Step(step.number, step.epoch, step.present[alive])
-            jacobian.write(self.rule(scalars[alive, None] * jacobian.rows[alive], seen))
+            jacobian.write(self.rule(scalars[alive, None] * jacobian.gradients[alive], seen))
         return None

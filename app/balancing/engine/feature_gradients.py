@@ -16,8 +16,8 @@ from app.ranks.collectives import sum_over_ranks
 from app.ranks.gradients import sum_gradients
 
 
-class FeatureRows(Strategy):
-    """Weighs by the gradients of the shared features, whose rows are never those of another rank.
+class FeatureGradients(Strategy):
+    """Weighs by the gradients of the shared features, of which every rank has its own.
 
     It takes one micro-batch a step: the whole batch's features have to be there when the weights are found.
 
@@ -35,17 +35,17 @@ class FeatureRows(Strategy):
         self, losses: Mapping[int, Tensor], scalars: Tensor | None, micro_batch: MicroBatch, parameters: Parameters
     ) -> None:
         present = micro_batch.step.present.tolist()
-        self.rows = Jacobian(self.cut.leaves, len(present))
-        for task, gradients in each_task(losses, self.rows.inputs, parameters.own):
-            self.rows.take(present.index(task), gradients)
+        self.jacobian = Jacobian(self.cut.leaves, len(present))
+        for task, gradients in each_task(losses, self.jacobian.inputs, parameters.own):
+            self.jacobian.take(present.index(task), gradients)
 
     @override
     def write(self, scalars: Tensor, scale: Tensor, step: Step, parameters: Parameters) -> StepRecord:
-        gramian = self.rows.gramian().to(scale.device)
+        gramian = self.jacobian.gramian().to(scale.device)
         sum_over_ranks(gramian)
         gramian = rescaled(gramian.cpu(), scalars / scale)
         weights = self.weigh(gramian, step, scalars)
-        self.rows.combine(scalars * weights)
+        self.jacobian.combine(scalars * weights)
         self.cut.backward([leaf.grad for leaf in self.cut.leaves])
         scale_own(step, scalars * weights if self.scale_heads else scalars, parameters)
         sum_gradients([*parameters.shared, *parameters.all_own()])
