@@ -22,20 +22,26 @@ class RunningStatistics:
     batches become the largest of the ranks'.
 
     Args:
-        module: The module, the same on every rank; its rows are counted from now on, in training mode with gradients.
+        module: The module, the same on every rank; where there are several, its rows are counted from now on, in
+            training mode with gradients, until this is closed.
     """
 
     def __init__(self, module: nn.Module) -> None:
         norms = [each for each in module.modules() if isinstance(each, _NormBase) and each.track_running_stats]
+        norms = norms if several() else []
         self._rows = [(norm, _buffers(norm)[0].new_zeros((), dtype=torch.float64)) for norm in norms]
-        for norm, rows in self._rows:
-            norm.register_forward_pre_hook(partial(_count, rows))
+        self._handles = [norm.register_forward_pre_hook(partial(_count, rows)) for norm, rows in self._rows]
+
+    def close(self) -> None:
+        """Count no longer."""
+        for handle in self._handles:
+            handle.remove()
 
     @torch.no_grad()
     def average(self) -> None:
         """Average, and begin to count anew. Collective; every rank has the same modules in training mode."""
         counted = [(norm, rows) for norm, rows in self._rows if norm.training]
-        if not (counted and several()):
+        if not counted:
             return
         batches = [_buffers(norm)[2] for norm, _ in counted]
         mine = torch.stack([torch.stack([rows for _, rows in counted]), torch.stack(batches).double()])

@@ -49,22 +49,27 @@ def forget_claim() -> None:
 def release_folder(folder: Path) -> None:
     """Remove the folder of a run that was refused before it began, and those around it that are empty."""
     shutil.rmtree(folder, ignore_errors=True)
-    for parent in folder.parents:
-        if parent == Path() or any(parent.iterdir()):
+    for parent in folder.parents[:-1]:
+        try:
+            parent.rmdir()
+        except OSError:  # it is not empty, or another process was faster
             return
-        parent.rmdir()
 
 
 def _created(runs: Path) -> Path:
     """The next folder that is not there, created; where another process is faster, the one after it."""
-    runs.mkdir(parents=True, exist_ok=True)
-    versions = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
-    number = max((int(version) for version in versions if version.isdigit()), default=-1) + 1
     while True:
-        folder = runs / f"version_{number}"
         try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
+            folder = runs / f"version_{_next_version(runs)}"
+            folder.mkdir(parents=True)
+        except (FileExistsError, FileNotFoundError) as error:
+            at = Path(error.filename)
+            if at.is_symlink() and not at.exists():
+                raise  # a link to nowhere; else a folder was claimed, or one around it released, meanwhile
         else:
             return folder
+
+
+def _next_version(runs: Path) -> int:
+    versions = [path.name.removeprefix("version_") for path in runs.glob("version_*")]
+    return max((int(version) for version in versions if version.isdigit()), default=-1) + 1

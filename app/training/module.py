@@ -277,6 +277,10 @@ class MultiTaskModule(LightningModule):
         if wrapped is not self:
             wrapped.require_backward_grad_sync = False
 
+    def on_train_end(self) -> None:
+        """Leave the network without what only training needs."""
+        self._statistics.close()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the number of its format."""
         stamp(checkpoint)

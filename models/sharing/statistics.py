@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from models.errors import ConfigurationError
+
 
 class StatisticsByTask(TorchFunctionMode):
     """While active, batch normalisation in training normalises consecutive blocks of rows one by one.
@@ -19,6 +21,9 @@ class StatisticsByTask(TorchFunctionMode):
 
     Args:
         sizes: rows of each block.
+
+    Raises:
+        ConfigurationError: a batch that is normalised has another number of rows, such as of pairs of them.
     """
 
     def __init__(self, sizes: list[int]) -> None:
@@ -49,7 +54,11 @@ class StatisticsByTask(TorchFunctionMode):
     ) -> Tensor:
         """Batch normalisation of a batch [B, C, ...], as `torch.nn.functional.batch_norm` takes its arguments."""
         options = training, momentum, eps
-        if not training or len(x) != sum(self.sizes):  # a compiled graph is run in here, and its blocks come again
+        whole = len(x) == sum(self.sizes)
+        if training and not whole and len(x) not in self.sizes:
+            rule = "task needs a backbone that keeps every row apart up to its batch normalisations"
+            raise ConfigurationError("model.sharing.statistics", rule, f"{len(x)} rows of the {sum(self.sizes)}")
+        if not training or not whole:  # a compiled graph is run in here, and its blocks come again
             return _normalised(x, mean, variance, weight, bias, *options)
         parts = zip(torch.split(x, self.sizes), self._by_task(weight), self._by_task(bias), strict=True)
         return torch.cat([_normalised(part, mean, variance, scale, shift, *options) for part, scale, shift in parts])

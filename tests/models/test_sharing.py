@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones import MLP, LeNet
+from models.errors import ConfigurationError
 from models.sharing import HardSharing, IndependentNetworks, Sharing
 
 TASKS = ["age", "eye-colour", "keys", "train", "type"]
@@ -138,3 +139,21 @@ def test_statistics_by_task_are_those_of_training() -> None:
     for task, features in sharing(x, OWN).items():
         torch.testing.assert_close(list(features), [feature[OWN[task]] for feature in expected])
     assert sharing.rows_in_trunk(OWN) is OWN
+
+
+class Folding(MLP):
+    """Normalises its rows in pairs."""
+
+    def __init__(self) -> None:
+        super().__init__((4,), (3,))
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return super().forward(self.norm(x.reshape(-1, 8)).reshape(x.shape))
+
+
+def test_rows_folded_before_a_norm_are_refused_under_statistics_by_task() -> None:
+    sharing = HardSharing(Folding, ["a", "b"], statistics="task")
+    rule = r"^model\.sharing\.statistics: task needs .*, found 3 rows of the 6"
+    with pytest.raises(ConfigurationError, match=rule):
+        sharing(torch.randn(6, 4), {"a": torch.arange(4), "b": torch.tensor([4, 5])})

@@ -121,3 +121,31 @@ def test_statistics_of_one_rank_are_its_own(tmp_path: Path) -> None:
     statistics.average()
     dist.destroy_process_group()
     assert all(torch.equal(buffer, before[name]) for name, buffer in sharing.named_buffers())
+
+
+def test_nothing_is_counted_for_one_process() -> None:
+    sharing = network()
+    RunningStatistics(sharing)
+    assert not any(each._forward_pre_hooks for each in sharing.modules())
+
+
+def hooked(number: int, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=number, world_size=2)
+    sharing = network()
+    statistics = RunningStatistics(sharing)
+    during = sum(len(each._forward_pre_hooks) for each in sharing.modules())
+    statistics.close()
+    after = sum(len(each._forward_pre_hooks) for each in sharing.modules())
+    (folder / f"{number}.txt").write_text(f"{during} {after}")
+    dist.destroy_process_group()
+    os._exit(0)
+
+
+def test_a_closed_one_leaves_the_module_as_it_was(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=hooked, args=(number, tmp_path)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [(tmp_path / f"{number}.txt").read_text() for number in range(2)] == ["4 0", "4 0"]
