@@ -25,7 +25,7 @@ class TaskGradients:
     def __init__(self) -> None:
         self._jacobian: Jacobian | None = None
         self._layers: LayerGramians | None = None
-        self._one_pass: RowGramians | None = None
+        self._one_pass: dict[int, RowGramians] = {}  # number of tasks → what keeps whether their rows mix
         self._taken: GramianSource | None = None
 
     def take(
@@ -43,7 +43,7 @@ class TaskGradients:
         if layered and self._take_all(losses, micro_batch, parameters):
             return
         present, shared = micro_batch.step.present.tolist(), parameters.shared
-        found = self._layers_of(losses, shared, len(present)) if layered else self._jacobian_for(shared, len(present))
+        found = self._layers_of(losses, shared, len(present)) if layered else self._jacobian_of(shared, len(present))
         for task, gradients in each_task(losses, found.inputs, parameters.own):
             found.take(present.index(task), gradients)
         self._taken = found
@@ -53,7 +53,8 @@ class TaskGradients:
         tasks = len(micro_batch.step.present)
         if not len(losses) == len(micro_batch.rows) == tasks:
             return False
-        found = self._one_pass = kept_or_new(self._one_pass, RowGramians, parameters.shared, tasks)
+        found = kept_or_new(self._one_pass.get(tasks), RowGramians, parameters.shared, tasks)
+        self._one_pass[tasks] = found
         rows = [micro_batch.rows[task] for task in losses]
         possible = found.begin(list(losses.values()), rows, micro_batch.size, tuple(losses))
         if possible:
@@ -69,7 +70,7 @@ class TaskGradients:
         self._layers.begin(list(losses.values()))
         return self._layers
 
-    def _jacobian_for(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
+    def _jacobian_of(self, shared: Sequence[nn.Parameter], tasks: int) -> Jacobian:
         """The Jacobian, whose memory is kept from step to step."""
         self._jacobian = kept_or_new(self._jacobian, Jacobian, shared, tasks)
         return self._jacobian

@@ -103,9 +103,9 @@ class Update(nn.Module):
         weigh: Weigh = ones if method is None else Held(self.held)
         if due and isinstance(method, Weighting):
             weigh = New(method, self.held, self.seed)
-        return (
-            FeatureGradients(self.cut, weigh, heads) if self.cut else ParameterGradients(self._gradients, weigh, heads)
-        )
+        if self.cut:
+            return FeatureGradients(self.cut, weigh, heads)
+        return ParameterGradients(self._gradients, weigh, heads)
 
     def _weighs(self, parameters: Parameters) -> bool:
         """Whether a gradient method has anything to weigh; a frozen trunk leaves the plain sum."""

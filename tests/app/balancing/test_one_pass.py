@@ -109,37 +109,41 @@ def test_mixing_from_any_task_into_any_other_is_tried(source: int, target: int) 
         assert found.begin(losses(net(x), OWN), OWN, BATCH, THREE) is (source == target)
 
 
+def take(found: TaskGradients, net: nn.Module, x: Tensor, present: tuple[int, ...]) -> None:
+    """Take a step's gradients, in which the first rows of `OWN` are those of the tasks that are present."""
+    rows = dict(zip(present, OWN, strict=False))
+    micro_batch = MicroBatch(Step(0, 0, torch.tensor(present)), 1, None, rows, BATCH)
+    each = dict(zip(present, losses(net(x), [*rows.values()]), strict=True))
+    found.take(each, micro_batch, Parameters(trained(net), [[], [], []], []))
+
+
+def check_taken(found: TaskGradients, net: nn.Module, x: Tensor, tasks: int) -> None:
+    gramian = found.gramian()
+    found.combine(WEIGHTS[:tasks])
+    ours = gramian, [parameter.grad for parameter in trained(net)]
+    check(ours, reference(net, losses(net(x), OWN[:tasks])))
+
+
 @pytest.mark.parametrize(("source", "target"), [(0, 2), (2, 0), (4, 2)])
 def test_mixing_changes_no_update(source: int, target: int) -> None:
     torch.manual_seed(0)
     net, x = Leaking(source, target).double(), torch.randn(BATCH, 4, dtype=torch.float64)
-    micro_batch = MicroBatch(Step(0, 0, torch.arange(TASKS)), 1, None, dict(enumerate(OWN)), BATCH)
     found = TaskGradients()
-    found.take(dict(enumerate(losses(net(x), OWN))), micro_batch, Parameters(trained(net), [[], [], []], []))
-    gramian = found.gramian()
-    found.combine(WEIGHTS)
-    check((gramian, [parameter.grad for parameter in trained(net)]), reference(net, losses(net(x), OWN)))
+    take(found, net, x, THREE)
+    check_taken(found, net, x, TASKS)
 
 
 def test_a_proof_is_of_the_tasks_that_were_there() -> None:
     """The trunk lets a row of task 1 read one of task 2's: {0, 2} and {0, 1} mix nothing, {1, 2} does."""
     torch.manual_seed(0)
     net, x = Leaking(0, 0).double(), torch.randn(BATCH, 4, dtype=torch.float64)
-    rows, found, apart = [OWN[0], OWN[1]], TaskGradients(), []
-    for present in ([0, 2], [0, 1], [1, 2], [0, 2]):
-        net.mix[0, 2] = present == [1, 2]
-        micro_batch = MicroBatch(
-            Step(0, 0, torch.tensor(present)), 1, None, dict(zip(present, rows, strict=True)), BATCH
-        )
-        each = dict(zip(present, losses(net(x), rows), strict=True))
-        found.take(each, micro_batch, Parameters(trained(net), [[], [], []], []))
-        apart.append(isinstance(found._taken, RowGramians))
-        gramian = found.gramian()
-        found.combine(WEIGHTS[:2])
-        ours = gramian, [parameter.grad for parameter in trained(net)]
-        check(ours, reference(net, losses(net(x), rows)))
+    found = TaskGradients()
+    for present in ((0, 2), (0, 1), (1, 2), (0, 2)):
+        net.mix[0, 2] = present == (1, 2)
+        take(found, net, x, present)
+        assert isinstance(found._taken, RowGramians) is (present != (1, 2))
+        check_taken(found, net, x, 2)
         found.clear()
-    assert apart == [True, True, False, True]
 
 
 def test_a_layer_that_not_all_tasks_reach_leaves_one_pass_enough() -> None:
@@ -164,19 +168,34 @@ def test_a_task_that_moves_nothing_proves_nothing(still: int) -> None:
     assert not found.begin([1 * loss for loss in each], OWN, BATCH, THREE)
 
 
-def test_a_proof_is_not_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = []
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One item a backward pass that tries whether rows mix."""
+    found: list[int] = []
 
     def counted(*args: object, **kwargs: object) -> object:
-        passes.append(1)
+        found.append(1)
         return gradients_of(*args, **kwargs)
 
     monkeypatch.setattr(row_gramians, "gradients_of", counted)
+    return found
+
+
+def test_a_proof_is_not_asked_for_twice(passes: list[int]) -> None:
     net = network("lenet")
     found = RowGramians(trained(net), TASKS)
     for rows, expected in ((OWN, TASKS), (OWN, TASKS), (IN_ORDER, TASKS)):
         assert found.begin(losses(net(images()), rows), rows, BATCH, THREE)
         assert len(passes) == expected
+
+
+def test_a_proof_outlasts_a_step_of_fewer_tasks(passes: list[int]) -> None:
+    net, found = network("lenet"), TaskGradients()
+    for present, expected in (((0, 1, 2), 3), ((0, 2), 5), ((0, 1, 2), 5), ((0, 2), 5)):
+        take(found, net, images(), present)
+        assert isinstance(found._taken, RowGramians)
+        assert len(passes) == expected
+        found.clear()
 
 
 def test_a_first_task_that_moves_nothing_proves_nothing() -> None:
