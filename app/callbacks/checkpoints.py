@@ -10,6 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+from app.ranks.collectives import wait_for_all
+
 
 class WholeCheckpoint(ModelCheckpoint):
     """A checkpoint that is written beside its place and moved there: a run killed meanwhile leaves the one before."""
@@ -22,7 +24,7 @@ class WholeCheckpoint(ModelCheckpoint):
             part.replace(path)
             for logger in trainer.loggers:
                 logger.save()
-        trainer.strategy.barrier()
+        wait_for_all()
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         self.save(trainer, Path(filepath))

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from app.callbacks.checkpoints import LastCheckpoint, between_steps
+from app.ranks.collectives import several, sum_over_ranks
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
@@ -59,10 +60,11 @@ class Interruption(Callback):
         signal.signal(number, signal.default_int_handler)
 
     def _any_rank_asked(self, trainer: Trainer) -> bool:
-        if trainer.world_size == 1:  # without reading the device
+        if not several():  # without reading the device
             return self.asked
         asked = torch.tensor(float(self.asked), device=trainer.strategy.root_device)
-        return bool(trainer.strategy.reduce(asked, reduce_op="sum").item())
+        sum_over_ranks(asked)
+        return bool(asked.item())
 
 
 def _saving(trainer: Trainer) -> list[LastCheckpoint]:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.ranks.collectives import gathered
+from app.ranks.collectives import gathered, sum_over_ranks
 from datamodules.batch import MultiTaskBatch
 
 KEY = "skipped_rows"
@@ -126,7 +126,8 @@ class SkippedRows(Callback):
 
     def _log_count(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         count = torch.tensor(float(self._counts.pop(stage, 0)), device=trainer.strategy.root_device)
-        pl_module.log(f"skipped/{stage}", trainer.strategy.reduce(count, reduce_op="sum"))
+        sum_over_ranks(count)
+        pl_module.log(f"skipped/{stage}", count)
 
     def _say(self, trainer: Trainer) -> None:
         parts = gathered({stage: list(rows) for stage, rows in self._rows.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -33,6 +34,13 @@ def take_from_first(x: Tensor) -> None:
     """Replace a tensor by that of rank 0. Collective."""
     if several():
         dist.broadcast(x, src=0)
+
+
+def wait_for_all() -> None:
+    """Return when every rank has come here. Collective."""
+    if several():
+        device = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None  # else NCCL guesses, and warns
+        dist.barrier(device_ids=device)
 
 
 def gathered(mine: Any) -> list[Any]:

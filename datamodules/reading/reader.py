@@ -19,6 +19,7 @@ from datamodules.errors import DataError, UnreadableRowError
 from datamodules.reading.maps import as_maps
 from datamodules.sampling import Integers
 from datamodules.sources import Split
+from datamodules.sources.faults import rows_named
 from datamodules.targets import Target
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
@@ -74,7 +75,8 @@ class Reader:
             ValueError: An input cannot be transformed, or inputs differ in shape.
         """
         if self.transform is None and hasattr(split, "__getitems__"):
-            inputs, found = split.__getitems__(rows)
+            with rows_named(split, rows):
+                inputs, found = split.__getitems__(rows)
             return Rows(inputs, found, ALL, [])
         samples: list[Any] = []
         labels: list[dict[str, Tensor]] = []
@@ -101,7 +103,8 @@ class Reader:
 
     def _read(self, split: Split, row: int) -> tuple[Any, dict[str, Tensor]]:
         """One row, transformed."""
-        sample, labels = split[row]
+        with rows_named(split, [row]):
+            sample, labels = split[row]
         if self.transform is None:
             return sample, labels
         try:

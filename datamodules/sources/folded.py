@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import Inputs, map_inputs
 from datamodules.errors import DataError
+from datamodules.sources.faults import rows_named
 from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import Folds, strata_of
 from datamodules.splits.splitting import Members, members_of
@@ -68,7 +69,8 @@ class JoinedSplit(Split):
     def __getitem__(self, row: int) -> tuple[Any, dict[str, Tensor]]:
         """Input and labels of one row."""
         _, part, place = self._find(row)
-        sample, labels = part[place]
+        with rows_named(part, [place]):
+            sample, labels = part[place]
         return sample, {**self.labels_of(row), **labels}  # all of a batch have the same tasks
 
     def strata(self, task: str | None, targets: Mapping[str, Target]) -> Tensor | None:
@@ -126,7 +128,9 @@ class FastJoinedSplit(JoinedSplit):
         for index, part in enumerate(self._parts.values()):
             mine = joined[number == index]
             if len(mine):
-                found.append(part.__getitems__(mine - (self._ends[index] - len(part))))
+                places = mine - (self._ends[index] - len(part))
+                with rows_named(part, places):
+                    found.append(part.__getitems__(places))
         back = number.argsort(stable=True).argsort()
         labels = {task: values[rows] for task, values in self._labels.items()}
         labels |= {task: torch.cat([each[task] for _, each in found])[back] for task in self._read}

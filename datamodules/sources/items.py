@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import reprlib
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL import Image
 from torch.utils.data import IterableDataset
 
-from datamodules.errors import DataError, UnreadableRowError
-
-UNREADABLE = (OSError, EOFError, SyntaxError)  # what PIL raises for a broken file
+from datamodules.errors import DataError
+from datamodules.sources.faults import named
 
 
 class Items:
@@ -101,22 +98,5 @@ class Items:
                     return values.tolist() if hasattr(values, "tolist") else values
         return None
 
-    @contextmanager
-    def _reading(self, row: int) -> Iterator[None]:
-        """Say which row an error is of, and whether a broken file or the dataset's code is at fault."""
-        try:
-            yield
-        except UNREADABLE as error:
-            raise UnreadableRowError(self.name(row), f"must be readable, found: {message_of(error)}") from error
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise DataError(
-                self.name(row),
-                "the dataset must give an item",
-                f"{type(error).__name__}: {message_of(error)} (line {place.lineno} of {Path(place.filename).name})",
-            ) from error
-
-
-def message_of(error: BaseException | None) -> str:
-    """What an error says, on one line; its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    def _reading(self, row: int) -> AbstractContextManager[None]:
+        return named(lambda: self.name(row), "the dataset must give an item")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.sources.items import message_of
+from datamodules.sources.faults import message_of
 
 # What NumPy of any version writes for an array, and Python 3 for bytes in a pickle that Python 2 can read.
 ALLOWED = {

@@ -16,7 +16,8 @@ from torchvision import tv_tensors
 from datamodules.errors import DataError, UnreadableRowError
 from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
-from datamodules.sources.items import Items, message_of
+from datamodules.sources.faults import message_of
+from datamodules.sources.items import Items
 from datamodules.sources.split import Split, SplitName
 from datamodules.splits.folds import strata_of
 from datamodules.splits.splitting import members_of

@@ -149,6 +149,14 @@ def test_one_room_calls_autograd() -> None:
         assert "autograd" not in names, file
 
 
+def test_ranks_speak_with_each_other_in_one_room_alone() -> None:
+    through = {"all_gather", "all_reduce", "barrier", "broadcast", "reduce"}
+    for file in (file for room in ROOMS for file in files_of(room)):
+        nodes = [node for node in ast.walk(tree_of(file)) if isinstance(node, ast.Attribute) and node.attr in through]
+        owners = {getattr(node.value, "attr", getattr(node.value, "id", "")) for node in nodes}
+        assert not owners & {"dist", "strategy"} or file.parent == ROOT / "app/ranks", file
+
+
 def test_no_module_imports_one_that_imports_it() -> None:
     files = {name_of(file): file for room in ROOMS for file in files_of(room)}
     graph = {

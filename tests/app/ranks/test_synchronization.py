@@ -54,6 +54,7 @@ def test_a_group_of_one_is_no_group(group_of_one: None) -> None:
     gradients.sum_gradients(iter([parameter]))
     collectives.sum_over_ranks(x)
     collectives.take_from_first(x)
+    collectives.wait_for_all()
     assert not collectives.several()
     assert parameter.grad is gradient
     assert x.tolist() == [1.0, 1.0, 1.0]
