@@ -54,11 +54,10 @@ class StatisticsByTask(TorchFunctionMode):
     ) -> Tensor:
         """Batch normalisation of a batch [B, C, ...], as `torch.nn.functional.batch_norm` takes its arguments."""
         options = training, momentum, eps
-        whole = len(x) == sum(self.sizes)
-        if training and not whole and len(x) not in self.sizes:
+        if training and len(x) != sum(self.sizes):
             rule = "task needs a backbone that keeps every row apart up to its batch normalisations"
             raise ConfigurationError("model.sharing.statistics", rule, f"{len(x)} rows of the {sum(self.sizes)}")
-        if not training or not whole:  # a compiled graph is run in here, and its blocks come again
+        if not training:
             return _normalised(x, mean, variance, weight, bias, *options)
         parts = zip(torch.split(x, self.sizes), self._by_task(weight), self._by_task(bias), strict=True)
         return torch.cat([_normalised(part, mean, variance, scale, shift, *options) for part, scale, shift in parts])
@@ -103,6 +102,12 @@ def _normalised(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Batch normalisation of a batch [B, C, ...]; by the running statistics where it trains on one value a channel."""
-    alone = x.numel() == x.shape[1] and mean is not None
-    return F.batch_norm(x, mean, variance, weight, bias, training and not alone, momentum, eps)
+    """Batch normalisation of a batch [B, C, ...]; by the running statistics where it trains on one value a channel.
+
+    It is a compiled graph's too, which is run where the modes above are active: they know the functional's name alone.
+    """
+    alone = x.numel() == x.shape[1]
+    if alone and training and mean is None:
+        return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)  # which raises
+    cudnn = torch.backends.cudnn.enabled
+    return torch.batch_norm(x, weight, bias, mean, variance, training and not alone, momentum, eps, cudnn)

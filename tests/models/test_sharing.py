@@ -152,8 +152,9 @@ class Folding(MLP):
         return super().forward(self.norm(x.reshape(-1, 8)).reshape(x.shape))
 
 
-def test_rows_folded_before_a_norm_are_refused_under_statistics_by_task() -> None:
+@pytest.mark.parametrize("own", [4, 3])  # as many as there are left of all
+def test_rows_folded_before_a_norm_are_refused_under_statistics_by_task(own: int) -> None:
     sharing = HardSharing(Folding, ["a", "b"], statistics="task")
     rule = r"^model\.sharing\.statistics: task needs .*, found 3 rows of the 6"
     with pytest.raises(ConfigurationError, match=rule):
-        sharing(torch.randn(6, 4), {"a": torch.arange(4), "b": torch.tensor([4, 5])})
+        sharing(torch.randn(6, 4), {"a": torch.arange(own), "b": torch.arange(own, 6)})
