@@ -45,6 +45,7 @@ class Network(nn.Module):
         layers: Layer → its parameters, from input to output, then `heads.<task>`.
         groups: Layer → names of its parameters in `sharing`.
         weights: Task → factor of its loss.
+        fresh_sharing: Builds another scheme of the same kind, initialised anew.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL
+from forked import WATCHDOG
 from torch.distributed import TCPStore
 
 from app.ranks import launch
@@ -61,7 +62,7 @@ def claimed_by_ranks(folder: Path, number: int, times: int, place: dict[str, str
         process.start()
     claimed: dict[str, list[str]] = {str(k): [] for k in range(number)}
     for _ in range(number * times):
-        who, what = found.get(timeout=60)
+        who, what = found.get(timeout=WATCHDOG)
         claimed[who].append(what)
     for process in ranks:
         process.join()
