@@ -2,8 +2,9 @@
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read as torch loads: threads that spin starve each other
-from app.cli import main
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():  # read as torch loads
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}  # threads that spin for long starve others
+from app.cli import main  # noqa: E402  # after that
 
 if __name__ == "__main__":
     main()
