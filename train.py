@@ -4,7 +4,7 @@ import os
 
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():  # read as torch loads
     os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}  # threads that spin for long starve others
-from app.cli import main  # noqa: E402  # after that
+from app.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
 """What waiting threads cost: CPU and time of a step of the quickstart, on a quiet machine and beside a busy process.
 
 `python benchmarks/threads.py` takes steps in processes of their own, in turn: on one thread, on all of them with
-libgomp's own waiting (which spins), asleep at once (OMP_WAIT_POLICY=passive), and as `train.py` has them wait. It prints
-medians over the rounds of each round's ratios, and their range.
+libgomp's own waiting (which spins), asleep at once (OMP_WAIT_POLICY=passive), and as `train.py` has them wait. It
+prints medians over the rounds of each round's ratios, and their range.
 """
 
 from __future__ import annotations
