@@ -90,12 +90,6 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             del sys.modules[name]
 
 
-@pytest.fixture
-def train_forked(train: Train) -> Train:
-    """`train.py` in a process of its own."""
-    return train
-
-
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Tag → (step, value) of every point in a run's event files, read back."""
     points: dict[str, list[tuple[int, float]]] = {}
