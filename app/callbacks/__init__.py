@@ -8,6 +8,7 @@ from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
 from app.callbacks.l2_sp import L2SP
 from app.callbacks.layer_curves import LayerCurves
+from app.callbacks.non_finite import NonFinite, NotFiniteError
 from app.callbacks.of_a_run import callbacks_of_a_run
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
@@ -27,6 +28,8 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "LayerCurves",
+    "NonFinite",
+    "NotFiniteError",
     "Patience",
     "PredictionWriter",
     "Resumption",

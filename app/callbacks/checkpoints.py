@@ -8,16 +8,25 @@ from weakref import proxy
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
+from app.callbacks.non_finite import NonFinite
 from app.ranks.collectives import wait_for_all
+
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # Lightning's names in a checkpoint
 
 
 class WholeCheckpoint(ModelCheckpoint):
     """A checkpoint that is written beside its place and moved there: a run killed meanwhile leaves the one before."""
 
     def save(self, trainer: Trainer, path: Path) -> None:
-        """Write it, and the curves up to here: a run that goes on from it does not write them again. Collective."""
+        """Write it, and the curves up to here: a run that goes on from it does not write them again. Collective.
+
+        Weights that follow a step that was not finite are not saved: the file of before stays.
+        """
+        if any(each.spoiled(trainer) for each in trainer.callbacks if isinstance(each, NonFinite)):  # type: ignore[attr-defined]
+            return
         part = path.with_suffix(".part")
         trainer.save_checkpoint(part, self.save_weights_only)
         if trainer.is_global_zero:
@@ -25,6 +34,23 @@ class WholeCheckpoint(ModelCheckpoint):
             for logger in trainer.loggers:
                 logger.save()
         wait_for_all()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is saved of the best score; files by their names alone, since a run may be moved."""
+        state: dict[str, Any] = super().state_dict()
+        paths = {key: Path(state[key]).name for key in PATHS}
+        best = {Path(path).name: score for path, score in state["best_k_models"].items()}
+        return state | paths | {"best_k_models": best, "dirpath": ""}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best score, whose file must be in this run's folder: without it, the best is sought anew."""
+        assert self.dirpath is not None
+        folder, best = Path(self.dirpath), Path(state_dict["best_model_path"]).name
+        if not (best and (folder / best).is_file()):
+            return
+        paths = {key: str(folder / Path(state_dict[key]).name) if state_dict[key] else "" for key in PATHS}
+        scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | paths | {"best_k_models": scores, "dirpath": self.dirpath})
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         self.save(trainer, Path(filepath))
@@ -52,6 +78,15 @@ class BestCheckpoint(WholeCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Save, if the curve is better; a value that is not finite never is."""
+        assert self.monitor is not None
+        value = monitor_candidates.get(self.monitor)
+        if value is not None and not value.isfinite():
+            rank_zero_warn(f"{self.monitor} is {value:g} after step {trainer.global_step}: not a best checkpoint")
+            return
+        super()._save_topk_checkpoint(trainer, monitor_candidates)
 
 
 class LastCheckpoint(WholeCheckpoint):

@@ -12,10 +12,12 @@ from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
 from app.callbacks.layer_curves import LayerCurves
+from app.callbacks.non_finite import NonFinite
 from app.callbacks.resumption import Resumption
 from app.callbacks.step_curves import StepCurves
 from app.callbacks.thawing import Patience, Thawing
 from app.measuring.monitoring import direction
+from app.runs import identity
 from app.training.module import MultiTaskModule
 from app.training.schedulers import configured_epochs
 from app.transfer import Schedule
@@ -41,15 +43,13 @@ def callbacks_of_a_run(
     monitor = options.monitor
     higher_is_better = direction(monitor, options.monitor_mode, model.stages["val"].higher_is_better())
     _check_monitor(monitor, model, data)
-    callbacks: list[Callback] = [Resumption()]
+    callbacks: list[Callback] = [Resumption(identity(options))]
     if schedule is not None:
         epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
         callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]
-    callbacks += [Charts(), StepCurves(), CosineMap(), Interruption()]
+    callbacks += [Charts(), StepCurves(), CosineMap(), NonFinite(options.nan_patience), Interruption()]
     if options.patience is not None:
         callbacks.append(_patience(options, higher_is_better))
-    if options.save_every_n_steps is not None and options.save_every_n_steps < 1:
-        raise ConfigurationError("save_every_n_steps", "must be at least 1", options.save_every_n_steps)
     if options.trainer.enable_checkpointing is not False:
         callbacks += [
             BestCheckpoint(folder, monitor, higher_is_better),

@@ -11,6 +11,7 @@ from lightning.pytorch.loops.loop import _Loop
 
 from app.callbacks.averaging import AVERAGE, WeightAverage
 from app.ranks.collectives import gathered
+from app.runs.identity import NAME as IDENTITY
 from app.training.module import MultiTaskModule
 from models.errors import ConfigurationError
 
@@ -26,19 +27,24 @@ class Resumption(Callback):
     over the checkpoint's.
 
     With another number of ranks, W, rank r goes on from the sums of ranks r, r + W, … together, so that none is lost.
+
+    Args:
+        identity: What a run that goes on from the checkpoint must have as it was, of `app.runs.identity`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identity: dict[str, str]) -> None:
+        self.identity = identity
         self.begun = False  # whether a step has
         self._loaded: dict[str, list[Any]] = {RANDOM: [], METRICS: []}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add a list with an item a rank under each of two names. Collective.
+        """Add the experiment's identity, and a list with an item a rank under each of two names. Collective.
 
         `random_state` has the states of the CPU's and of each CUDA device's generator; `train_metrics` those of
         `StageMetrics.sums`, all zero at an epoch's end.
         """
         assert isinstance(pl_module, MultiTaskModule)
+        checkpoint[IDENTITY] = self.identity
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         parts = gathered((random, pl_module.stages["train"].sums()))
         checkpoint[RANDOM], checkpoint[METRICS] = (list(each) for each in zip(*parts, strict=True))

@@ -16,17 +16,23 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from app.callbacks import ConfigEcho, Resumption, SkippedRows, TaskProgressBar
+from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
 from app.cli.errors import LOG, REFUSED, Reporter, construct
+from app.cli.fitting import Fitting
 from app.cli.options import add_options
 from app.cli.parsing import MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
+    LOCK,
+    check_identity,
     check_name,
     check_weights,
     claim_folder,
     find_checkpoint,
     forget_claim,
+    identity,
+    lock_folder,
     read_checkpoint,
     release_folder,
     run_of,
@@ -94,12 +100,24 @@ class PolyheadCLI(LightningCLI):
         self.session = Session(self.config[self.subcommand], self._subcommand_parsers.__getitem__)
         self.claimed: Path | None = None
         with self._ending():
+            self._check_fitting()
+            check_bounds(self.session.options)
             self._find_files()
             checkpoint = read_checkpoint(self.session.checkpoint) if self.session.checkpoint else None
+            if checkpoint is not None and self.command.trains and not self.session.options.resume_anyway:
+                check_identity(checkpoint, identity(self.session.options))
             self._build()
             if checkpoint is not None:
                 leaving = () if self.command.trains else (BALANCING,)
                 check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving)
+
+    def _check_fitting(self) -> None:
+        """Refuse what no class is to be built of, and note which key names which."""
+        parser: Any = self._subcommand_parsers[str(self.subcommand)]
+        fitting = Fitting({action.dest: getattr(action, "_typehint", None) for action in parser._actions})
+        fitting.check(self.session.options)
+        self.reporter.keys = fitting.keys
+        parser.functions = tuple(named for named in fitting.keys if not isinstance(named, type))
 
     def _find_files(self) -> None:
         session, command = self.session, self.command
@@ -107,12 +125,14 @@ class PolyheadCLI(LightningCLI):
         check_name(name)
         if "trainer" not in command.parts:
             return
-        which = session.options.ckpt_path or command.reads
-        session.checkpoint = find_checkpoint(which, name) if which else None
+        which = command.reads if session.options.ckpt_path is None else session.options.ckpt_path
+        session.checkpoint = None if which is None else find_checkpoint(which, name)
         session.folder = run_of(session.checkpoint) if session.checkpoint else None
         if session.folder is None:
             session.folder = self.claimed = claim_folder(name)
         self.reporter.folder = session.folder
+        if command.trains and getattr(rank_zero_only, "rank", 0) == 0:
+            self.lock = lock_folder(session.folder)
 
     def _build(self) -> None:
         """Data, model and trainer, or the parts of them that the command wants, and nothing else."""
@@ -175,7 +195,7 @@ class PolyheadCLI(LightningCLI):
 
     def _leave_nothing_empty(self) -> None:
         """Remove the folder of a run that wrote nothing, as under `fast_dev_run`."""
-        if self.claimed and self.claimed.exists() and not any(self.claimed.iterdir()):
+        if self.claimed and self.claimed.exists() and {*self.claimed.iterdir()} <= {self.claimed / LOCK}:
             self._release()
 
     @property

@@ -7,17 +7,18 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from app.callbacks import NotFiniteError
 from datamodules.errors import DataError
 from models.errors import ConfigurationError
 
-REFUSALS = (ConfigurationError, DataError, MisconfigurationException)
+REFUSALS = (ConfigurationError, DataError, MisconfigurationException, NotFiniteError)
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / name) for name in ("app", "datamodules", "models", "train.py"))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -40,12 +41,15 @@ def construct(named: Any, *arguments: Any, **options: Any) -> Any:
     """Call a class or function that the configuration names.
 
     Raises:
-        RaisedIn: It has raised something.
+        RaisedIn: It has raised something, or returns nothing.
     """
     try:
-        return named(*arguments, **options)
+        made = named(*arguments, **options)
     except Exception as error:
         raise RaisedIn(named, error) from error
+    if made is None:
+        raise RaisedIn(named, TypeError("it returns nothing"))
+    return made
 
 
 @dataclass
@@ -57,9 +61,11 @@ class Reporter:
 
     Attributes:
         folder: Of the run, where the whole traceback of the user's code is written.
+        keys: Class or function → the key of the configuration that names it.
     """
 
     folder: Path | None = None
+    keys: dict[Any, str] = field(default_factory=dict)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -74,18 +80,19 @@ class Reporter:
     def _report(self, error: Exception, named: Any) -> NoReturn:
         if isinstance(error, REFUSALS):
             refuse(" ".join(str(error).split()))
-        if isinstance(error, ValueError) and is_of_lightning(error):
+        if isinstance(error, ValueError | TypeError) and is_of_lightning(error):
             refuse(" ".join(str(error).split()))
         place = blamed(error)
         if place is None and (named is None or is_ours(named)):
             raise error
-        where = (
-            f"{getattr(named, '__name__', named)}"
-            if place is None
-            else f"{place.name}, {place.filename}:{place.lineno}"
-        )
+        where = self._named(named) if place is None else f"{place.name}, {place.filename}:{place.lineno}"
         line = traceback.format_exception_only(error)[-1].strip()
         refuse(f"{where}: {line}{self._logged(error)}")
+
+    def _named(self, named: Any) -> str:
+        """A class or function, after the key that names it."""
+        name = str(getattr(named, "__name__", named))
+        return f"{self.keys[named]}: {name}" if named in self.keys else name
 
     def _logged(self, error: Exception) -> str:
         """Write the whole traceback, and say where it is."""

@@ -39,6 +39,13 @@ def add_options(parser: LightningArgumentParser) -> None:
         "null trains to the end.",
     )
     parser.add_argument(
+        "--nan_patience",
+        type=int,
+        default=3,
+        help="Stop after so many optimizer steps whose losses or gradients are NaN or infinite; no checkpoint is "
+        "written from the first of them on.",
+    )
+    parser.add_argument(
         "--save_every_n_steps",
         type=int | None,
         default=None,
@@ -51,6 +58,12 @@ def add_options(parser: LightningArgumentParser) -> None:
         default=None,
         help="A checkpoint's file, or `best` or `last`: the newest under runs/<name>/. `fit` goes on from it in "
         "its folder; the other subcommands read its weights, `best` if none is named.",
+    )
+    parser.add_argument(
+        "--resume_anyway",
+        type=bool,
+        default=False,
+        help="Go on from `ckpt_path` although the configuration is of another experiment than the checkpoint's.",
     )
     parser.add_argument(
         "--schedule",
@@ -67,8 +80,9 @@ def add_options(parser: LightningArgumentParser) -> None:
 
 def integer_seed(seed: bool | int) -> int:
     """The seed, which must be one."""
-    if isinstance(seed, bool) or seed < 0:
-        raise ConfigurationError("seed_everything", "must be an integer from 0, so that the run can be repeated", seed)
+    if isinstance(seed, bool) or not 0 <= seed < 2**32:
+        rule = "must be an integer from 0 to 2³² − 1, so that the run can be repeated"
+        raise ConfigurationError("seed_everything", rule, seed)
     return seed
 
 

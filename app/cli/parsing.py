@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import os
 from argparse import ArgumentError
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
+from app.cli.errors import construct
 from models.errors import ConfigurationError
 
 UNION = "Does not validate against any of the Union subtypes"
@@ -24,6 +27,7 @@ FRAME = (
     f"- {UNION}",
     "- Expected a path",
 )
+set_parsing_settings(import_path_denylist=[])  # refuse what jsonargparse itself lists, such as os and subprocess
 register_type(torch.Tensor, serializer=torch.Tensor.tolist, deserializer=torch.tensor)  # as in `pref_vector: [1, 2]`
 MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
 
@@ -33,6 +37,8 @@ class MergingConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Parse the file into `namespace`."""
+        if os.path.isfile(values):  # noqa: PTH113  # a text in place of a file may be longer than a path
+            _check_text(parser, Path(values))
         before = {key: namespace.get(key) for key in MERGED}
         super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
         for key, earlier in before.items():
@@ -40,8 +46,27 @@ class MergingConfigFile(ActionConfigFile):
                 namespace[key] = {**earlier, **namespace[key]}
 
 
+def _check_text(parser: Any, file: Path) -> None:
+    """Refuse a file that is no text in UTF-8, or empty."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        parser.error(f"{file}: must be text in UTF-8, found byte {error.object[error.start]:#x} at {error.start}")
+    if not text.strip():
+        parser.error(f"{file}: must have keys and values, found nothing")
+
+
 class OneLineParser(LightningArgumentParser):
-    """Says what is wrong in one last line, and exits with 2."""
+    """Says what is wrong in one last line, and exits with 2.
+
+    Attributes:
+        functions: Those that the configuration names where a class may be; they are called as classes are.
+    """
+
+    functions: tuple[Any, ...] = ()
+
+    def _get_parser_instantiators(self) -> dict[tuple[Any, bool], Any]:
+        return {(function, False): construct for function in self.functions}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error on one line; for an unknown option also those like it."""

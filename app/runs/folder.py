@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
+from typing import TextIO
 
 from app.ranks.launch import told_by_first_rank
 from models.errors import ConfigurationError
 
 RUNS = Path("runs")
+LOCK = ".lock"
+LONGEST = 255  # bytes of a file's name
 CLAIMED = "POLYHEAD_RUN"  # how processes that Lightning starts learn of the folder
 
 
@@ -21,11 +25,13 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name of runs that leads elsewhere.
+    """Refuse a name of runs that leads elsewhere, or nowhere.
 
     Raises:
-        ValueError: It is absolute, or has a `..`.
+        ValueError: It is empty, absolute, has a `..`, or is longer than a file's name may be.
     """
+    if not name or any(len(part.encode()) > LONGEST for part in Path(name).parts):
+        raise ConfigurationError("name", f"each part must have 1 to {LONGEST} bytes", repr(name))
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ConfigurationError("name", f"must stay within {RUNS}/", repr(name))
 
@@ -44,6 +50,25 @@ def claim_folder(name: str) -> Path:
 def forget_claim() -> None:
     """Let the next run of this process have another folder."""
     os.environ.pop(CLAIMED, None)
+
+
+def lock_folder(folder: Path) -> TextIO:
+    """Keep other processes from training a run, until the file that is given is closed or this process ends, however.
+
+    The lock is of this process alone: workers that outlive it for a moment do not hold it.
+
+    Raises:
+        ValueError: Another process trains the run.
+    """
+    file = (folder / LOCK).open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:  # POSIX allows either
+        file.close()
+        raise ConfigurationError(
+            "ckpt_path", "a run must be trained by one process at a time", f"{folder} under way in another"
+        ) from error
+    return file
 
 
 def release_folder(folder: Path) -> None:

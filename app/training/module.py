@@ -121,7 +121,7 @@ class MultiTaskModule(LightningModule):
         self.layer_factors = layer_factors(list(self.network.layers), layers.decay, rates)
         self.step = TrainingStep(self.network.weights)
         self._forget_callbacks()
-        self.optimizer, self.lr_scheduler = optimizer or torch.optim.AdamW, lr_scheduler
+        self.optimizer, self.lr_scheduler = torch.optim.AdamW if optimizer is None else optimizer, lr_scheduler
         self.lr_interval = lr_interval
         check_optimizer(self._new_optimizer())
 

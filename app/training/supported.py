@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
-from torch.optim import Optimizer
+from torch.optim import Optimizer, SparseAdam
 
 from app.balancing import GradientConfig, Update, check_accumulation
 from app.measuring.stage import StageMetrics
@@ -61,10 +61,13 @@ def check_optimizer(optimizer: Optimizer) -> None:
     """Refuse what does not step as those of torch.optim do.
 
     Raises:
-        ValueError: It is no optimizer, or has modes for training and evaluation, which nobody would switch.
+        ValueError: It is no optimizer, wants sparse gradients, or has modes for training and evaluation, which nobody
+            would switch.
     """
     if not isinstance(optimizer, Optimizer):
         raise ConfigurationError("model.optimizer", "must make a torch.optim.Optimizer", type(optimizer).__name__)
+    if isinstance(optimizer, SparseAdam):
+        raise ConfigurationError("model.optimizer", "must take gradients that are dense", type(optimizer).__name__)
     if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
         raise ConfigurationError(
             "model.optimizer", "must have one mode for training and evaluation", type(optimizer).__name__

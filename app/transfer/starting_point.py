@@ -44,6 +44,15 @@ class StartingPoint:
     read: Callable[[Path, str], Mapping[str, Any]]
     given: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Refuse what says nothing.
+
+        Raises:
+            ValueError: The heads of no checkpoint are to be left.
+        """
+        if self.reset_head and self.init_from is None:
+            raise ConfigurationError("model.reset_head", "needs model.init_from, whose heads it leaves", "true")
+
     def apply(self, network: nn.Module, tasks: Iterable[str], seed: int) -> list[str]:
         """Set the weights of the network in place; equal on all ranks, and no random generator moves.
 

@@ -131,7 +131,17 @@ def _stack_tensors(samples: list[Any], name: Callable[[int], str]) -> Tensor:
                 f"{tuple(shape)}; a `data.transform` can resize them",
             )
     stacked: Tensor = default_collate(tensors)  # in a worker, straight into shared memory
+    if stacked.is_floating_point() and not stacked.sum().isfinite():  # a sum alone may overflow
+        _check_finite(stacked, name)
     return stacked
+
+
+def _check_finite(x: Tensor, name: Callable[[int], str]) -> None:
+    """Refuse the first row of x [B, ...] that has a number which is not finite."""
+    wrong = ~x.isfinite()
+    if wrong.any():
+        place = int(wrong.flatten(1).any(1).nonzero()[0])
+        raise DataError(name(place), "an input must have finite numbers alone", x[place][wrong[place]][0].item())
 
 
 def _tensor(sample: Any) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from models.backbones.base import Backbone
+from models.bounds import check_probability, check_sizes
 from models.errors import ConfigurationError
 
 
@@ -36,9 +37,12 @@ class LeNet(Backbone):
             dropout: chance to drop a channel of the last convolution, before its pooling.
 
         Raises:
-            ValueError: the image is no image, or too small for so many poolings.
+            ValueError: a size or the chance cannot be, or the image is no image, or too small for so many poolings.
         """
         super().__init__()
+        check_sizes("backbone.widths", widths)
+        check_sizes("backbone.kernel_size, backbone.features", [kernel_size, features])
+        check_probability("backbone.dropout", dropout)
         channels, *size = _checked(input_shape, widths, kernel_size, padding)
         self.layers = nn.ModuleList()
         for i, width in enumerate(widths):

@@ -6,6 +6,7 @@ from math import prod
 from torch import nn
 
 from models.backbones.base import Backbone
+from models.bounds import check_probability, check_sizes
 from models.errors import ConfigurationError
 
 
@@ -21,11 +22,13 @@ class MLP(Backbone):
             dropout: chance to drop a hidden unit.
 
         Raises:
-            ValueError: `hidden` is empty.
+            ValueError: `hidden` is empty, or a width or the chance cannot be.
         """
         super().__init__()
         if not hidden:
             raise ConfigurationError("backbone.hidden", "at least one hidden layer is needed", list(hidden))
+        check_sizes("backbone.hidden", hidden)
+        check_probability("backbone.dropout", dropout)
         widths = [prod(input_shape), *hidden]
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Flatten(), nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))

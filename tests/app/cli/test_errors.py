@@ -100,7 +100,7 @@ def test_an_optimizer_that_cannot_be_is_refused_at_the_start_by_name(
 ) -> None:
     options, words = OPTIMIZERS[name]
     line = refused(train_here, capfd, "--model.optimizer", name, *options)
-    assert line.startswith(f"error: {words}"), line
+    assert line.startswith(f"error: model.optimizer: {words}"), line
 
 
 def test_an_optimizer_with_modes_is_refused(train_here: Callable, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

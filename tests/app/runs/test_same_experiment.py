@@ -1,0 +1,76 @@
+"""A run goes on as the experiment that it is, and in one process."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+
+OTHERS = {
+    "seed_everything": ("--seed_everything", "7"),
+    "monitor": ("--monitor", "loss/val/left"),
+    "schedule": ("--schedule", "linear_probe"),
+    "model.init_from": ("--model.init_from", "other.ckpt"),
+    "model.optimizer": ("--model.optimizer", "SGD", "--model.optimizer.lr", "0.01"),
+    "model.lr_scheduler": ("--model.lr_scheduler", "ConstantLR"),
+    "model.balancer": ("--model.balancer", "PCGrad"),
+}
+MAY_CHANGE = "--model.optimizer.init_args.lr", "0.001", "--trainer.log_every_n_steps", "2", "--trainer.max_epochs", "2"
+
+
+def fit(epochs: int, *options: str) -> list[str]:
+    return ["fit", "--config", str(SMALL), "--name", "run", "--trainer.max_epochs", str(epochs), *options]
+
+
+def last_line(capfd: pytest.CaptureFixture) -> str:
+    return capfd.readouterr().err.strip().splitlines()[-1]
+
+
+def test_another_experiment_is_refused(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+    train_here(*fit(1))
+    checkpoint = Path("runs/run/version_0/checkpoints/last.ckpt")
+    before = checkpoint.read_bytes()
+    for key, options in OTHERS.items():
+        with pytest.raises(SystemExit) as ending:
+            train_here(*fit(2, *options, "--ckpt_path", "last"))
+        assert ending.value.code == 2
+        line = last_line(capfd)
+        assert line.startswith(f"error: {key}: must be "), line
+        assert options[1] in line
+        assert "--resume_anyway" in line
+    assert checkpoint.read_bytes() == before
+    train_here(*fit(2, *MAY_CHANGE, "--ckpt_path", "last"))
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
+    train_here(*fit(3, "--seed_everything", "7", "--resume_anyway", "true", "--ckpt_path", "last"))
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.runs import lock_folder
+lock = lock_folder(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_under_way_is_left_alone_until_its_process_is_killed(
+    train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    train_here(*fit(1))
+    command = [sys.executable, "-c", HOLD, "runs/run/version_0"]
+    root = {"PYTHONPATH": str(SMALL.parents[1])}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=root) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SystemExit) as ending:
+            train_here(*fit(2, "--ckpt_path", "last"))
+        assert ending.value.code == 2
+        assert "one process at a time" in last_line(capfd)
+        other.kill()
+        other.wait()
+    train_here(*fit(2, "--ckpt_path", "last"))
