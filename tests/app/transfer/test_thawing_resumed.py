@@ -58,5 +58,7 @@ def test_checkpoint_of_a_longer_schedule_is_refused(train_here: Callable, capsys
     small = ["fit", "--config", str(SMALL), "--schedule"]
     train_here(*small, "gradual_unfreeze", "--trainer.limit_val_batches", "0")
     with pytest.raises(SystemExit, match="2"):
-        train_here(*small, "linear_probe", "--trainer.max_epochs", "6", "--ckpt_path", "last")
+        train_here(
+            *small, "linear_probe", "--trainer.max_epochs", "6", "--ckpt_path", "last", "--resume_anyway", "true"
+        )
     assert "schedule: the checkpoint is in phase 4, found 1 phases" in capsys.readouterr().err.splitlines()[-1]
