@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -43,7 +44,7 @@ def callbacks_of_a_run(
     monitor = options.monitor
     higher_is_better = direction(monitor, options.monitor_mode, model.stages["val"].higher_is_better())
     _check_monitor(monitor, model, data)
-    callbacks: list[Callback] = [Resumption(identity(options))]
+    callbacks: list[Callback] = [Resumption(partial(identity, options, data))]
     if schedule is not None:
         epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
         callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]

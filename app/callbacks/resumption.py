@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from lightning.pytorch.loops.loop import _Loop
 
 from app.callbacks.averaging import AVERAGE, WeightAverage
 from app.ranks.collectives import gathered
+from app.runs.identity import BALANCER, OPTIMIZER, POSITION, SCHEDULER, START, Identity, differences
 from app.runs.identity import NAME as IDENTITY
 from app.training.module import MultiTaskModule
 from models.errors import ConfigurationError
@@ -29,13 +32,18 @@ class Resumption(Callback):
     With another number of ranks, W, rank r goes on from the sums of ranks r, r + W, … together, so that none is lost.
 
     Args:
-        identity: What a run that goes on from the checkpoint must have as it was, of `app.runs.identity`.
+        tell_identity: Tells, once there is a trainer, what a run that goes on must have as it was.
     """
 
-    def __init__(self, identity: dict[str, str]) -> None:
-        self.identity = identity
+    def __init__(self, tell_identity: Callable[[], Identity]) -> None:
+        self.tell_identity = tell_identity
         self.begun = False  # whether a step has
         self._loaded: dict[str, list[Any]] = {RANDOM: [], METRICS: []}
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What a run that goes on must have as it was, of `app.runs.identity`."""
+        return self.tell_identity()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the experiment's identity, and a list with an item a rank under each of two names. Collective.
@@ -44,13 +52,14 @@ class Resumption(Callback):
         `StageMetrics.sums`, all zero at an epoch's end.
         """
         assert isinstance(pl_module, MultiTaskModule)
-        checkpoint[IDENTITY] = self.identity
+        between_epochs = {POSITION} if trainer.is_last_batch else set()
+        checkpoint[IDENTITY] = {key: each for key, each in self.identity.items() if key not in between_epochs}
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         parts = gathered((random, pl_module.stages["train"].sums()))
         checkpoint[RANDOM], checkpoint[METRICS] = (list(each) for each in zip(*parts, strict=True))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep both until training starts: what happens before may draw numbers.
+        """Keep both until training starts: what happens before may draw numbers; drop the state of what is replaced.
 
         Raises:
             ValueError: The run averaged its weights, and does no more.
@@ -61,6 +70,14 @@ class Resumption(Callback):
                 "trainer.callbacks", "must have the EMA or SWA that the checkpoint's run had", "none"
             )
         self._loaded = {key: checkpoint.get(key, []) for key in (RANDOM, METRICS)}
+        if not trainer.training:
+            return
+        differ = differences(checkpoint, self.identity)
+        began = {key: each for key, each in checkpoint.get(IDENTITY, {}).items() if key == START}
+        self.identity |= began  # whatever is configured now
+        for key, states in {OPTIMIZER: "optimizer_states", SCHEDULER: "lr_schedulers"}.items():
+            if {key, BALANCER} & differ.keys():
+                checkpoint[states] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set sums and generators, those of a rank that the checkpoint does not know left as they are; mend the loop.

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from app.callbacks import ConfigEcho, Resumption, SkippedRows, TaskProgressBar
 from app.cli.bounds import check_bounds
@@ -25,18 +25,22 @@ from app.cli.options import add_options
 from app.cli.parsing import MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
     LOCK,
-    check_identity,
     check_name,
+    check_same,
     check_weights,
     claim_folder,
+    differences,
     find_checkpoint,
     forget_claim,
     identity,
+    identity_of_options,
     lock_folder,
+    lost,
     read_checkpoint,
     release_folder,
     run_of,
 )
+from app.runs.identity import BALANCER, Differences
 from app.training.module import BALANCING, MultiTaskModule
 from app.training.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.multitask import MultiTaskDataModule
@@ -104,12 +108,25 @@ class PolyheadCLI(LightningCLI):
             check_bounds(self.session.options)
             self._find_files()
             checkpoint = read_checkpoint(self.session.checkpoint) if self.session.checkpoint else None
-            if checkpoint is not None and self.command.trains and not self.session.options.resume_anyway:
-                check_identity(checkpoint, identity(self.session.options))
+            if checkpoint is not None and self.command.trains:
+                self._check_same(differences(checkpoint, identity_of_options(self.session.options)))
             self._build()
             if checkpoint is not None:
-                leaving = () if self.command.trains else (BALANCING,)
-                check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving)
+                self._check_fits(checkpoint)
+
+    def _check_fits(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with what is built."""
+        trains = self.command.trains
+        differ = differences(checkpoint, identity(self.session.options, self.datamodule)) if trains else {}
+        self._check_same(differ)
+        for line in lost(differ):
+            rank_zero_info(f"resume_anyway: {line}")
+        leaving = () if trains and BALANCER not in differ else (BALANCING,)
+        check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving)
+
+    def _check_same(self, differ: Differences) -> None:
+        if not self.session.options.resume_anyway:
+            check_same(differ)
 
     def _check_fitting(self) -> None:
         """Refuse what no class is to be built of, and note which key names which."""
@@ -147,6 +164,7 @@ class PolyheadCLI(LightningCLI):
         if "trainer" in self.command.parts:
             self.model, self.datamodule = self.session.model, self.session.data
             self.trainer = self.session.trainer = self.instantiate_trainer()
+            self.datamodule.trainer = self.trainer  # so that it knows its ranks and micro-batches from here on
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""

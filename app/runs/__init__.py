@@ -2,21 +2,24 @@
 
 from app.runs.checkpoints import check_weights, find_checkpoint, read_checkpoint, stamp
 from app.runs.folder import LOCK, RUNS, check_name, claim_folder, forget_claim, lock_folder, release_folder, run_of
-from app.runs.identity import check_identity, identity
+from app.runs.identity import check_same, differences, identity, identity_of_options, lost
 from app.runs.results import best_values, write_results
 
 __all__ = [
     "LOCK",
     "RUNS",
     "best_values",
-    "check_identity",
     "check_name",
+    "check_same",
     "check_weights",
     "claim_folder",
+    "differences",
     "find_checkpoint",
     "forget_claim",
     "identity",
+    "identity_of_options",
     "lock_folder",
+    "lost",
     "read_checkpoint",
     "release_folder",
     "run_of",

@@ -286,10 +286,11 @@ class MultiTaskModule(LightningModule):
         stamp(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Evaluate under any balancer: what it has learned serves training alone."""
-        if not self.trainer.training:
-            others = {name: x for name, x in checkpoint["state_dict"].items() if not name.startswith(BALANCING)}
-            own = {name: x for name, x in self.state_dict().items() if name.startswith(BALANCING)}
+        """Evaluate under any balancer, and train under another one: what one has learned is its own."""
+        theirs: dict[str, Tensor] = checkpoint["state_dict"]
+        own = {name: x for name, x in self.state_dict().items() if name.startswith(BALANCING)}
+        others = {name: x for name, x in theirs.items() if not name.startswith(BALANCING)}
+        if not self.trainer.training or theirs.keys() != (others | own).keys():
             checkpoint["state_dict"] = others | own
 
     def run_schedule(self, fine_tuning: FineTuning) -> None:

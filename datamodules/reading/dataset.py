@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,17 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
         """Which split each of the rows `ids` [B] is of, and where it is in it."""
         places = np.searchsorted(self.ends, ids.cpu().numpy(), side="right").tolist()
         return [(self.splits[place], row - self.starts[place]) for place, row in zip(places, ids.tolist(), strict=True)]
+
+    def fingerprint(self) -> str:
+        """A hash of the rows' names and labels, equal wherever their files are; maps in files are not read for it."""
+        of = hashlib.sha256()
+        for source, split in zip(self.sources, self.splits, strict=True):
+            of.update("\0".join([source, *map(split.key, range(len(split)))]).encode())
+            for task in sorted(filter(split.holds, split.labelled)):
+                of.update(f"\0{task}".encode())
+                for x in (split.labelled[task], split.labels(task)):
+                    of.update(x.numpy().tobytes())
+        return of.hexdigest()
 
     def __getitem__(self, draw: Draw) -> MultiTaskBatch:
         """The batch that `draw` describes, its rows sorted by source, those left out that cannot be read.

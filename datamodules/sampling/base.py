@@ -120,6 +120,41 @@ class DrawSampler(Sampler[Draw]):
                     yield Draw(rows[part], visits[part], feeds[:, part], counts)
 
 
+def step_rows(own: int | None, whole: int | None, parts: int) -> int:
+    """Rows of an optimizer step on all processes and in all its micro-batches.
+
+    Args:
+        own: Those of a micro-batch on each process.
+        whole: Those of the step, where they are given in place of `own`.
+        parts: Processes times micro-batches.
+
+    Raises:
+        ValueError: They cannot be divided evenly.
+    """
+    if whole is None:
+        assert own is not None
+        return own * parts
+    if whole % parts:
+        rule = f"must be a multiple of {parts}, the processes × micro-batches of a step"
+        raise DataError("data.sampling.global_batch_size", rule, whole)
+    return whole
+
+
+def check_batch_sizes(own: int | dict[str, int] | None, whole: int | dict[str, int] | None) -> None:
+    """Refuse numbers of rows below 1, and two of which one says what the other does.
+
+    Raises:
+        ValueError: See above.
+    """
+    if own is not None and whole is not None:
+        rule = "takes the place of data.sampling.batch_size, which must then be null"
+        raise DataError("data.sampling.global_batch_size", rule, f"{whole} beside {own}")
+    for key, values in {"batch_size": own, "global_batch_size": whole}.items():
+        for task, value in values.items() if isinstance(values, dict) else [("", values)]:
+            if value is not None:
+                at_least_one(f"sampling.{key}" + (f".{task}" if task else ""), value)
+
+
 def at_least_one(key: str, value: int) -> int:
     """`value`, or a ValueError that names the configuration's `key` where it is below 1."""
     if value < 1:

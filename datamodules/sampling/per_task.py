@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one, check_batch_sizes, step_rows
 from datamodules.sampling.stream import Stream
 from datamodules.sampling.turns import WHOLE, Periods, Quotas, RoundRobin, Turns
 
 Reals = NDArray[np.float64]
+BATCH_SIZE = 32
 
 
 class PerTask(Sampling):
@@ -27,7 +28,8 @@ class PerTask(Sampling):
     micro-batches. Tasks and numbers of rows are drawn by shuffled quotas: over a run each has its share.
 
     Args:
-        batch_size: Rows a task and micro-batch on each process: one number, or task → number.
+        batch_size: Rows a task and micro-batch on each process: one number, or task → number; 32 if neither this nor
+            `global_batch_size` is given.
         probabilities: Each task's share: "uniform"; "proportional" to its labelled rows; or task → probability. Where
             all tasks take part in a step it is their share of the step's rows (the number of tasks × `batch_size`),
             where some do it is how often a task is among them.
@@ -37,27 +39,31 @@ class PerTask(Sampling):
         periods: task → n, for a task that takes part in every n-th step only.
         epoch_length: Optimizer steps in an epoch: a number, or as many as visit all rows of the task that takes
             "longest", or "shortest", or as many rows as all tasks have in "total".
+        global_batch_size: In place of `batch_size`, rows a task and optimizer step on all processes and in all
+            micro-batches: what a run keeps where it goes on with another number of processes.
     """
 
     def __init__(
         self,
-        batch_size: int | dict[str, int] = 32,
+        batch_size: int | dict[str, int] | None = None,
         probabilities: Literal["uniform", "proportional"] | dict[str, float] = "uniform",
         temperature: float = 1.0,
         tasks_per_step: int | None = None,
         round_robin: bool = False,
         periods: dict[str, int] | None = None,
         epoch_length: int | Literal["longest", "shortest", "total"] = "longest",
+        global_batch_size: int | dict[str, int] | None = None,
     ) -> None:
-        self.batch_size, self.probabilities, self.temperature = batch_size, probabilities, temperature
+        check_batch_sizes(batch_size, global_batch_size)
+        self.batch_size = BATCH_SIZE if batch_size is None and global_batch_size is None else batch_size
+        self.global_batch_size, self.probabilities, self.temperature = global_batch_size, probabilities, temperature
         self.tasks_per_step, self.round_robin = tasks_per_step or (1 if round_robin else None), round_robin
         self.periods, self.epoch_length = periods or {}, epoch_length
         for key, value in {"tasks_per_step": tasks_per_step, "epoch_length": epoch_length}.items():
             if isinstance(value, int):
                 at_least_one(f"sampling.{key}", value)
-        for key, values in {"batch_size": batch_size, "periods": self.periods}.items():
-            for task, value in values.items() if isinstance(values, dict) else [("", values)]:
-                at_least_one(f"sampling.{key}" + (f".{task}" if task else ""), value)
+        for task, period in self.periods.items():
+            at_least_one(f"sampling.periods.{task}", period)
         self._check()
 
     def plan(
@@ -98,8 +104,8 @@ class PerTask(Sampling):
             seed: Of the turns.
             parts: Ranks times micro-batches of a step.
         """
-        batches = self.batch_size if isinstance(self.batch_size, dict) else dict.fromkeys(tasks, self.batch_size)
-        rows = np.array([batches[task] for task in tasks]) * parts
+        own, whole = _by_task(self.batch_size, tasks), _by_task(self.global_batch_size, tasks)
+        rows = np.array([step_rows(own[task], whole[task], parts) for task in tasks])
         none = np.zeros_like(rows)
         each_step = self.tasks_per_step or len(tasks)
         if self.round_robin:
@@ -163,12 +169,11 @@ class PerTask(Sampling):
                 "round_robin and probabilities",
                 self.periods,
             )
-        if isinstance(self.batch_size, dict) and not partial and self.probabilities != "uniform":
-            raise DataError(
-                "data.sampling.batch_size",
-                "must be one number where probabilities divide the rows of a step",
-                self.batch_size,
-            )
+        for key in ("batch_size", "global_batch_size"):
+            given = getattr(self, key)
+            if isinstance(given, dict) and not partial and self.probabilities != "uniform":
+                rule = "must be one number where probabilities divide the rows of a step"
+                raise DataError(f"data.sampling.{key}", rule, given)
         if isinstance(self.probabilities, dict):
             values = self.probabilities.values()
             if min(values, default=0) <= 0 or abs(sum(values) - 1) > 1e-6:
@@ -182,13 +187,17 @@ class PerTask(Sampling):
                 f"must be at most the number of tasks, {len(tasks)}",
                 self.tasks_per_step,
             )
-        for key in ("batch_size", "probabilities", "periods"):
+        for key in ("batch_size", "global_batch_size", "probabilities", "periods"):
             given = getattr(self, key)
             if isinstance(given, dict) and (set(given) - set(tasks) if key == "periods" else set(given) != set(tasks)):
                 rule = "be among" if key == "periods" else "name each of"
                 raise DataError(f"data.sampling.{key}", f"must {rule} the tasks {list(tasks)}", sorted(given))
         if self.periods and all(self.periods.get(task, 1) > 1 for task in tasks):
             raise DataError("data.sampling.periods", "must leave a task that takes part in every step", self.periods)
+
+
+def _by_task(rows: int | dict[str, int] | None, tasks: Sequence[str]) -> dict[str, int | None]:
+    return {**rows} if isinstance(rows, dict) else dict.fromkeys(tasks, rows)
 
 
 class Streams(Plan):

@@ -10,18 +10,24 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one, permutation
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, check_batch_sizes, permutation, step_rows
+
+BATCH_SIZE = 64
 
 
 class Shared(Sampling):
     """Every row feeds every task that it has a label for; an epoch visits every labelled row once, shuffled.
 
     Args:
-        batch_size: Rows a micro-batch on each process.
+        batch_size: Rows a micro-batch on each process; 64 if neither number is given.
+        global_batch_size: In its place, rows an optimizer step on all processes and in all micro-batches: what a run
+            keeps where it goes on with another number of processes.
     """
 
-    def __init__(self, batch_size: int = 64) -> None:
-        self.batch_size = at_least_one("sampling.batch_size", batch_size)
+    def __init__(self, batch_size: int | None = None, global_batch_size: int | None = None) -> None:
+        check_batch_sizes(batch_size, global_batch_size)
+        self.batch_size = BATCH_SIZE if batch_size is None and global_batch_size is None else batch_size
+        self.global_batch_size = global_batch_size
 
     def plan(
         self,
@@ -34,7 +40,9 @@ class Shared(Sampling):
     ) -> Plan:
         """Pages of a new permutation of the labelled rows every epoch."""
         rows = np.flatnonzero(labelled.any(dim=0).numpy())
-        return Pages(labelled, lambda epoch: rows[permutation(len(rows), seed, epoch)], self.batch_size, ranks)
+        parts = ranks * accumulate
+        size = step_rows(self.batch_size, self.global_batch_size, parts) // parts
+        return Pages(labelled, lambda epoch: rows[permutation(len(rows), seed, epoch)], size, ranks)
 
 
 class Pages(Plan):

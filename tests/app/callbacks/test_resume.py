@@ -16,6 +16,15 @@ PLATEAU = [
 ]  # fmt: skip
 WINDOWS = ["--data.sampling.batch_size", "8", "--trainer.accumulate_grad_batches", "2"]  # 16 steps an epoch
 DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--model.backbone.init_args.dropout", "0"]
+GLOBAL = [  # what several processes do exactly as one does
+    "--data.sampling.batch_size", "null", "--data.sampling.global_batch_size", "32", "--model.lr_scheduler", "null",
+    "--trainer.accumulate_grad_batches", "2", "--trainer.precision", "64-true",
+    "--model.backbone.init_args.dropout", "0",
+]  # fmt: skip
+OTHER_STEPS = {
+    "data.sampling": ["--data.sampling.global_batch_size", "64"],
+    "trainer.accumulate_grad_batches": ["--trainer.accumulate_grad_batches", "1"],
+}
 AUROC = ["--model.tasks.parity.metrics", "{auroc: {class_path: torchmetrics.classification.BinaryAUROC}}"]
 PARTIAL = ["--data.sources", "{partial: {class_path: partial.PartialDigits}}", "--data.sampling.batch_size", "16"]
 PER_TASK = ["--data.sampling", "PerTask", "--data.sampling.epoch_length", "8", "--data.sampling.batch_size"]
@@ -113,8 +122,10 @@ def test_killed_run_goes_on_in_mid_epoch(train: Train, train_here: Callable, opt
     assert_same_run(epoch=1, batch=saved - 8)
 
 
-def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(train: Train, train_here: Callable) -> None:
-    several = [*WINDOWS, *DDP, "--trainer.max_epochs", "3"]
+def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(
+    train: Train, train_here: Callable, capfd: pytest.CaptureFixture
+) -> None:
+    several = [*GLOBAL, *DDP, "--trainer.max_epochs", "3"]
     train(*fit("whole", *several))
     train(*fit("stopped", *several, "--save_every_n_steps", "3", *killed_at(1, 11)), code=None)
     checkpoint = last("stopped")
@@ -123,11 +134,34 @@ def test_killed_run_of_two_ranks_goes_on_in_mid_epoch_with_two_and_with_one(trai
     assert_same_run(epoch=1, batch=8, ranks=2)
 
     torch.save(checkpoint, "two.ckpt")
-    alone = [*WINDOWS, "--data.sampling.batch_size", "16", "--model.backbone.init_args.dropout", "0"]
-    train_here(*fit("alone", *alone, "--trainer.max_epochs", "3", "--ckpt_path", "two.ckpt"))
+    alone = [*GLOBAL, "--trainer.max_epochs", "3"]
+    train_here(*fit("alone", *alone, "--ckpt_path", "two.ckpt"))
+    assert_close("alone")
     found, expected = (scalars(Path(f"runs/{name}/version_0")) for name in ("alone", "whole"))
     for tag in (tag for tag in expected if "/train/" in tag):  # no rows of either rank are forgotten
-        assert found[tag] == [(step, pytest.approx(value, rel=1e-3)) for step, value in expected[tag][1:]], tag
+        assert found[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected[tag][1:]], tag
+
+    for key, options in OTHER_STEPS.items():
+        with pytest.raises(SystemExit, match="2"):
+            train_here(*fit("other", *alone, *options, "--ckpt_path", "two.ckpt"))
+        assert capfd.readouterr().err.splitlines()[-1].startswith(f"error: {key}: must be ")
+
+
+def test_run_of_one_process_goes_on_with_two(train: Train, train_here: Callable) -> None:
+    train_here(*fit("whole", *GLOBAL, "--trainer.max_epochs", "2"))
+    train_here(*fit("begun", *GLOBAL, "--trainer.max_epochs", "1"))
+    unaccumulated = ["--trainer.accumulate_grad_batches", "1"]
+    two = [*GLOBAL, *DDP, "--trainer.max_epochs", "2", *unaccumulated, "--name", "begun"]
+    train(*fit("two", *two, "--ckpt_path", "last"))
+    assert_close("begun")
+
+
+def assert_close(name: str) -> None:
+    """A run ends where the run `whole` does."""
+    expected, found = last("whole"), last(name)
+    assert expected["global_step"] == found["global_step"]
+    for key, value in expected["state_dict"].items():
+        assert (value - found["state_dict"][key]).nan_to_num().abs().max() <= 1e-9, key
 
 
 def test_run_goes_on_from_its_best_checkpoint_before_the_end_of_an_epoch(train_here: Callable) -> None:
