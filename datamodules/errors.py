@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+LONGEST = 1000  # characters of a value that are shown
+
 
 class DataError(ValueError):
     """Data, or a key that configures them, that cannot be used: `<where>: <rule>, found <found>`.
@@ -19,7 +21,8 @@ class DataError(ValueError):
     def __str__(self) -> str:
         """All of it on one line."""
         text = f"{self.where}: {self.rule}" if self.rule else self.where
-        return text if self.found is ... else f"{text}, found {self.found}"
+        found = str(self.found)
+        return text if self.found is ... else f"{text}, found {found[:LONGEST]}" + ("…" if found[LONGEST:] else "")
 
 
 class UnreadableRowError(DataError):

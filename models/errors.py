@@ -1,5 +1,7 @@
 """What a user can get wrong in a configuration."""
 
+LONGEST = 1000  # characters of a value that are shown
+
 
 class ConfigurationError(ValueError):
     """A value of the configuration that cannot be: `<key>: <rule>, found <found>`.
@@ -17,4 +19,5 @@ class ConfigurationError(ValueError):
     def __str__(self) -> str:
         """All of it on one line."""
         text = f"{self.key}: {self.rule}" if self.rule else self.key
-        return text if self.found is ... else f"{text}, found {self.found}"
+        found = str(self.found)
+        return text if self.found is ... else f"{text}, found {found[:LONGEST]}" + ("…" if found[LONGEST:] else "")

@@ -22,7 +22,7 @@ from app.cli.commands import commands
 from app.cli.errors import LOG, REFUSED, Reporter, construct
 from app.cli.fitting import Fitting
 from app.cli.options import add_options
-from app.cli.parsing import MergingConfigFile, OneLineParser, leave_out
+from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
     LOCK,
     check_name,
@@ -70,6 +70,7 @@ class PolyheadCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser of a subcommand, several `--config` files merging."""
         parser = self.parser_class(**kwargs)
+        parser.allow_abbrev = False
         parser.add_argument("-c", "--config", action=MergingConfigFile, help="A YAML file; later ones win.")
         return parser
 
@@ -90,6 +91,13 @@ class PolyheadCLI(LightningCLI):
                     leave_out(options, "model")
             self._subcommand_parsers[name] = options
             added.add_subcommand(name, options, help=command.help)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the configuration, of which there must be some."""
+        if len(self.arguments) == 1 and self.arguments[0] in self.commands:
+            parser.error(NO_DATA)
+        with self.reporter.reporting():  # a module that the configuration names is imported
+            super().parse_arguments(parser, args)
 
     def _wanted(self) -> set[str]:
         """The subcommands whose options are needed: to build those of all takes longer than a short run."""

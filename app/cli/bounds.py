@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from jsonargparse import Namespace
@@ -37,7 +39,12 @@ BOUNDS = {
     "trainer.log_every_n_steps": AtLeast(0),
     "trainer.num_sanity_val_steps": AtLeast(-1),
     "model.lr_scheduler.init_args.step_size": AtLeast(1),
+    "model.lr_scheduler.init_args.final_factor": AtLeast(0),
     "model.reset_layers": AtLeast(0),
+    "trainer.min_epochs": AtLeast(0),
+    "trainer.min_steps": AtLeast(0),
+    "data.folds.init_args.seed": AtLeast(0),
+    "data.sources.*.init_args.seed": AtLeast(0),
 }
 
 
@@ -47,7 +54,17 @@ def check_bounds(options: Namespace) -> None:
     Raises:
         ValueError: One is.
     """
-    for key, bound in BOUNDS.items():
-        number: Any = options.get(key)
-        if isinstance(number, int | float) and not bound.holds(number):
-            raise ConfigurationError(key, str(bound), number)
+    numbers = {key: each for key, each in flat("", options) if isinstance(each, int | float)}
+    for pattern, bound in BOUNDS.items():
+        for key in filter(lambda key: fnmatchcase(key, pattern), numbers):
+            if not bound.holds(numbers[key]):
+                raise ConfigurationError(key, str(bound), numbers[key])
+
+
+def flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The keys under one, and their values."""
+    if not isinstance(value, Namespace | dict):
+        yield key, value
+        return
+    for name, each in (vars(value) if isinstance(value, Namespace) else value).items():
+        yield from flat(f"{key}.{name}" if key else str(name), each)

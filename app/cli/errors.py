@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import sysconfig
 import traceback
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / name) for name in ("app", "datamodules", "models", "train.py"))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 LIGHTNING = str(Path(lightning.__file__).parent)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 LOG, REFUSED = "error.log", 2  # a file, and an exit code
 
 
@@ -56,8 +58,9 @@ def construct(named: Any, *arguments: Any, **options: Any) -> Any:
 class Reporter:
     """Ends the program at an error: with one line and exit code 2 where it is the user's, else with its traceback.
 
-    The user's are what our own code refuses, what Lightning does, and whatever is raised by code that the configuration
-    names: that of a library's class while it is built, and that of a file of the user's own.
+    The user's are what our own code refuses, what Lightning does, what the system does with a file or on a full disk,
+    and whatever is raised by code that the configuration names: that of a library's class while it is built, and that
+    of a file of the user's own.
 
     Attributes:
         folder: Of the run, where the whole traceback of the user's code is written.
@@ -74,6 +77,11 @@ class Reporter:
             yield
         except RaisedIn as raised:
             self._report(raised.error, raised.named)
+        except SystemExit as ending:
+            if place := blamed(ending):
+                where = f"{place.name}, {place.filename}:{place.lineno}"
+                refuse(f"{where}: must not end the program, found an exit with {ending.code}")
+            raise
         except Exception as error:
             self._report(error, None)
 
@@ -82,6 +90,8 @@ class Reporter:
             refuse(" ".join(str(error).split()))
         if isinstance(error, ValueError | TypeError) and is_of_lightning(error):
             refuse(" ".join(str(error).split()))
+        if named is None and isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+            refuse(f"{self.folder if error.filename is None else error.filename}: {error.strerror}")
         place = blamed(error)
         if place is None and (named is None or is_ours(named)):
             raise error
@@ -110,7 +120,7 @@ def refuse(line: str) -> NoReturn:
     raise SystemExit(REFUSED)
 
 
-def blamed(error: Exception) -> traceback.FrameSummary | None:
+def blamed(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost line of an error's traceback that is no library's, if it is of a file of the user's own."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((*LIBRARIES, "<")):

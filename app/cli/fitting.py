@@ -36,7 +36,8 @@ class Fitting:
         """Refuse what cannot be.
 
         Raises:
-            ValueError: A number is not finite, or a function does not say that it makes what its key wants.
+            ValueError: A number is not finite, a value is missing, or a function does not say that it makes what its
+                key wants.
         """
         for key, value in vars(config).items():
             self._check(key, value, None)
@@ -45,6 +46,8 @@ class Fitting:
         wanted = self.types.get(key, wanted)
         if is_infinite(value):
             raise ConfigurationError(key, "must be a finite number", value)
+        if value is None and not may_be_none(wanted):
+            raise ConfigurationError(key, f"must be {text(wanted)}", "null")
         if isinstance(value, (list, tuple)):
             for row, each in enumerate(value):
                 self._check(f"{key}.{row}", each, wanted)
@@ -61,7 +64,7 @@ class Fitting:
         if not isinstance(named, type):
             check_function(key, value["class_path"], named, wanted)
         self.keys.setdefault(named, key)
-        options, free = hints_of(named), endless(named)
+        options, free = hints_of(named), unusual(named)
         for part in ("init_args", "dict_kwargs"):
             for name, each in items(value.get(part) or {}):
                 if name not in free:
@@ -128,13 +131,20 @@ def hints(function: Any) -> dict[str, Any]:
         return {}
 
 
-def endless(named: Any) -> set[str]:
-    """The options that are not finite unless one says otherwise."""
+def unusual(named: Any) -> set[str]:
+    """The options that are not finite, or nothing at all, unless one says otherwise."""
     try:
         parameters = inspect.signature(named).parameters
     except (TypeError, ValueError):  # of a builtin
         return set()
-    return {name for name, each in parameters.items() if is_infinite(each.default)}
+    return {name for name, each in parameters.items() if each.default is None or is_infinite(each.default)}
+
+
+def may_be_none(wanted: Any) -> bool:
+    """Whether a key's type has None among its values; one that is not known may have."""
+    if get_origin(wanted) in (Union, UnionType):
+        return any(map(may_be_none, get_args(wanted)))
+    return wanted in (None, NoneType, Any, object) or get_origin(wanted) is not None
 
 
 def is_infinite(value: Any) -> bool:

@@ -14,6 +14,7 @@ from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.errors import construct
+from app.cli.yaml_files import check_yaml
 from models.errors import ConfigurationError
 
 UNION = "Does not validate against any of the Union subtypes"
@@ -32,28 +33,26 @@ register_type(torch.Tensor, serializer=torch.Tensor.tolist, deserializer=torch.t
 MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
 
 
+NO_DATA = "no data: data.sources must name a dataset or more, as in configs/quickstart.yaml; found none"
+NO_BACKBONE = 'Parser key "model.backbone"'
+NO_NETWORK = "no network: model.backbone must name one, such as TimmBackbone or LeNet; found none"
+
+
 class MergingConfigFile(ActionConfigFile):
     """A `--config` that adds its sources and tasks to those of the files before it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Parse the file into `namespace`."""
-        if os.path.isfile(values):  # noqa: PTH113  # a text in place of a file may be longer than a path
-            _check_text(parser, Path(values))
+        if os.path.exists(values):  # noqa: PTH110  # a text in place of a file may be longer than a path
+            try:
+                check_yaml(Path(values))
+            except ConfigurationError as error:
+                parser.error(str(error))
         before = {key: namespace.get(key) for key in MERGED}
         super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
         for key, earlier in before.items():
             if isinstance(earlier, dict) and isinstance(namespace.get(key), dict):
                 namespace[key] = {**earlier, **namespace[key]}
-
-
-def _check_text(parser: Any, file: Path) -> None:
-    """Refuse a file that is no text in UTF-8, or empty."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        parser.error(f"{file}: must be text in UTF-8, found byte {error.object[error.start]:#x} at {error.start}")
-    if not text.strip():
-        parser.error(f"{file}: must have keys and values, found nothing")
 
 
 class OneLineParser(LightningArgumentParser):
@@ -68,11 +67,19 @@ class OneLineParser(LightningArgumentParser):
     def _get_parser_instantiators(self) -> dict[tuple[Any, bool], Any]:
         return {(function, False): construct for function in self.functions}
 
+    def validate(self, namespace: Namespace, *arguments: Any, **options: Any) -> None:
+        """Refuse a configuration in which something is wrong, or nothing is said of what it cannot do without."""
+        if any(action.dest == "data.sources" for action in self._actions) and not namespace.get("data.sources"):
+            self.error(NO_DATA)
+        super().validate(namespace, *arguments, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error on one line; for an unknown option also those like it."""
         if not self.exit_on_error:  # a part of a parser, whose error the whole one words
             super().error(message, ex)
         text = one_line(message)
+        if NO_BACKBONE in text and "Got value: None" in text:
+            text = NO_NETWORK
         if "unrecognized arguments" in text:
             option = text.split()[2].lstrip("-").split("=")[0]
             known = [action.dest for action in self._actions]

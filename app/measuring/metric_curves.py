@@ -12,6 +12,8 @@ from torchmetrics import Metric, MetricCollection
 from app.tasks import Task
 from models.errors import ConfigurationError
 
+NO_CLASS = -1.5
+
 
 def curves_of(
     values: Mapping[str, Tensor], stage: str, task: str, class_names: Sequence[str] | None
@@ -44,13 +46,20 @@ def curves_of(
 def tried(task: Task, quantity: str, metric: Metric) -> dict[str, Tensor]:
     """What a metric gives of two rows that are made up: of which shape, is known before there are others.
 
+    They are of the first and the last class, or have numbers of which one can be no class.
+
     A metric of the user's own that cannot be shown them, as one that wants more rows, is taken to give a number.
 
     Raises:
         ConfigurationError: One of torchmetrics does not take what the task's target gives.
     """
     shape = [max(size, 1) for size in task.target.label_shape]
-    labels = task.target.typed(torch.zeros(2, *shape, dtype=torch.float64))
+    labels = torch.zeros(2, *shape, dtype=torch.float64)
+    if task.target.class_names is None:
+        labels[1] = NO_CLASS
+    elif task.target.exclusive:
+        labels[1] = len(task.target.class_names) - 1
+    labels = task.target.typed(labels)
     collection = MetricCollection({quantity: metric.clone()}, compute_groups=False)
     with warnings.catch_warnings(action="ignore"):
         try:

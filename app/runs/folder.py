@@ -28,12 +28,16 @@ def check_name(name: str) -> None:
     """Refuse a name of runs that leads elsewhere, or nowhere.
 
     Raises:
-        ValueError: It is empty, absolute, has a `..`, or is longer than a file's name may be.
+        ValueError: It is empty, absolute, has a `..`, characters that cannot be printed or blanks around it, or is
+            longer than a file's name may be.
     """
-    if not name or any(len(part.encode()) > LONGEST for part in Path(name).parts):
+    parts = Path(name).parts
+    if not parts or any(len(part.encode()) > LONGEST for part in parts):
         raise ConfigurationError("name", f"each part must have 1 to {LONGEST} bytes", repr(name))
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in parts:
         raise ConfigurationError("name", f"must stay within {RUNS}/", repr(name))
+    if not name.isprintable() or any(part != part.strip() for part in parts):
+        raise ConfigurationError("name", "must be of characters that can be seen, without blanks around it", repr(name))
 
 
 def claim_folder(name: str) -> Path:

@@ -109,7 +109,7 @@ class Task(nn.Module, ABC):
         """What the loss gives; what one of torch's raises that the configuration names, is the user's."""
         try:
             losses: Tensor = self.loss(outputs, labels)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, TypeError) as error:
             of_torch = type(self.loss).__module__.startswith("torch.")
             if self.config.loss is None or not of_torch or isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -170,10 +170,10 @@ class Task(nn.Module, ABC):
             raise ConfigurationError(f"{key}.loss", "reduction must be 'none'", repr(self.config.loss.reduction))
 
     def _one_each(self, option: str, values: list[float], size: int) -> Tensor:
-        """`values` as a tensor, if there is one number, not negative, for each of `size` classes."""
-        if len(values) != size or min(values) < 0:
+        """`values` as a tensor, if there is one number, not negative, for each of `size` classes, not only zeros."""
+        if len(values) != size or min(values) < 0 or max(values) == 0:
             key = f"model.tasks.{self.name}.{option}"
-            raise ConfigurationError(key, f"must be {size} numbers that are not negative", values)
+            raise ConfigurationError(key, f"must be {size} numbers that are not negative, not all of them 0", values)
         return torch.tensor(values, dtype=torch.get_default_dtype())
 
 

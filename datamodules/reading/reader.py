@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 from torchvision.transforms.v2 import functional
@@ -19,7 +21,7 @@ from datamodules.errors import DataError, UnreadableRowError
 from datamodules.reading.maps import as_maps
 from datamodules.sampling import Integers
 from datamodules.sources import Split
-from datamodules.sources.faults import rows_named
+from datamodules.sources.faults import message_of, rows_named
 from datamodules.targets import Target
 
 Transform = Callable[[Any, dict[str, Tensor]], tuple[Any, dict[str, Tensor]]]
@@ -111,6 +113,9 @@ class Reader:
             return self.transform(sample, as_maps(self.targets, labels))
         except DataError as error:
             raise DataError(split.name(row), str(error)) from error
+        except Exception as error:  # in a worker it would end in torch's traceback of it
+            found = f"{type(error).__name__}: {message_of(error)}"
+            raise DataError(split.name(row), "data.transform must take it", found) from error
 
 
 def _stack(samples: list[Any], name: Callable[[int], str]) -> Inputs:
@@ -121,7 +126,7 @@ def _stack(samples: list[Any], name: Callable[[int], str]) -> Inputs:
 
 
 def _stack_tensors(samples: list[Any], name: Callable[[int], str]) -> Tensor:
-    tensors = [_tensor(sample) for sample in samples]
+    tensors = [_tensor(sample, name, place) for place, sample in enumerate(samples)]
     shapes = [tensor.shape for tensor in tensors]
     for place, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -144,10 +149,15 @@ def _check_finite(x: Tensor, name: Callable[[int], str]) -> None:
         raise DataError(name(place), "an input must have finite numbers alone", x[place][wrong[place]][0].item())
 
 
-def _tensor(sample: Any) -> Tensor:
+def _tensor(sample: Any, name: Callable[[int], str], place: int) -> Tensor:
     """An image (PIL, or uint8 [C, H, W]) in [0, 1], or other numbers as they are, real ones in the default type."""
-    if not isinstance(sample, Tensor):
-        sample = torch.as_tensor(sample) if isinstance(sample, np.ndarray) else functional.to_image(sample)
+    if isinstance(sample, np.ndarray) and sample.dtype.kind in "fiub":
+        sample = torch.as_tensor(sample)
+    elif isinstance(sample, Image):
+        sample = functional.to_image(sample)
+    if not isinstance(sample, Tensor) or sample.is_complex():
+        rule = "an input must be an image, or an array or tensor of real numbers"
+        raise DataError(name(place), rule, f"{type(sample).__name__} {reprlib.repr(sample)}")
     x: Tensor = sample.as_subclass(Tensor)
     if x.dtype == torch.uint8:
         return x.to(torch.get_default_dtype()) / 255

@@ -30,6 +30,9 @@ class ImageSplit(Split):
         labelled: task → [N] bool; a task that is not in it has a label on every row.
         groups: [N] rows with the same number belong together.
         mode: "RGB" for three channels, "L" for grey.
+
+    Raises:
+        ValueError: The name of a file is not UTF-8.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ImageSplit(Split):
         mode: ImageMode = "RGB",
     ) -> None:
         super().__init__(len(paths), labels, labelled, groups)
+        _check_names(root, paths)
         self.root, self.mode = root, mode
         self.paths = np.array(paths, dtype=np.dtypes.StringDType())  # one block of memory, shared with the workers
 
@@ -57,6 +61,8 @@ class ImageSplit(Split):
             ValueError: Its pixels are real numbers, or integers beyond 16 bits.
         """
         path = os.path.join(self.root, self.paths[row])  # noqa: PTH118 – to build a Path takes 2 % of reading a photo
+        if not os.path.isfile(path):  # noqa: PTH113 – a pipe or a device would be waited for
+            raise UnreadableRowError(self.name(row), "the file must be there", f"none at {path}")
         try:
             with Image.open(path) as file:
                 file.load()
@@ -65,8 +71,6 @@ class ImageSplit(Split):
                 if not file.mode.startswith(DEEP):
                     return file.convert(self.mode)
                 pixels = np.asarray(file)
-        except FileNotFoundError:
-            raise UnreadableRowError(self.name(row), "the file must be there", f"none at {path}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as PIL's decoders raise
             raise UnreadableRowError(self.name(row), f"{path} must be a whole image, found: {error}") from error
         if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
@@ -93,6 +97,14 @@ class ImageSplit(Split):
             if file not in listed[folder]:
                 missing.append(row)
         return missing
+
+
+def _check_names(root: Path, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(root, "names of files must be UTF-8", repr(os.fsencode(path))) from error
 
 
 def _names(folder: Path) -> set[str]:

@@ -13,6 +13,8 @@ from typing_extensions import override
 from datamodules.targets.base import Target
 from datamodules.targets.words import shares, with_unit
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True)
 class Categorical(Target):
@@ -208,13 +210,13 @@ class Continuous(Target):
         return ()
 
     def invalid(self, labels: Tensor) -> Tensor:
-        """Infinities and NaN."""
-        return ~labels.isfinite()
+        """Infinities, NaN, and numbers beyond those of 32 bits."""
+        return ~(labels.abs() <= LARGEST)
 
     @property
     def rule(self) -> str:
         """Finiteness."""
-        return "a finite number"
+        return f"a finite number within ±{LARGEST:.3g}"
 
     def fitted(self, labels: Tensor) -> Self:
         """With mean and standard deviation of `labels`."""

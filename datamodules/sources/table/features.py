@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.errors import DataError
 from datamodules.sources.table.kinds import codes
 from datamodules.sources.table.reading import first, place, refuse_mixture
+from datamodules.targets.flat import LARGEST
 
 
 class Features:
@@ -106,7 +107,8 @@ def _feature(table: str, cells: pl.Series) -> _Feature:
     if not cells.dtype.is_numeric():
         raise DataError(where, "a feature must be of text, numbers or booleans", cells.dtype)
     numbers = cells.cast(pl.Float64)
-    if numbers.is_infinite().any():
-        row = first(numbers.is_infinite())
-        raise DataError(place(table, cells.name, row), "a feature must be finite", numbers[row])
+    beyond = (numbers.abs() > LARGEST).fill_null(False)
+    if beyond.any():
+        row = first(beyond)
+        raise DataError(place(table, cells.name, row), f"a feature must be within ±{LARGEST:.3g}", numbers[row])
     return _Feature(torch.tensor(numbers.fill_null(float("nan")).to_numpy()))
