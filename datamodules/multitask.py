@@ -14,9 +14,10 @@ from datamodules.reading.checks import (
     check_classes,
     check_files,
     check_split,
-    common_input_shape,
+    common_input,
     declared_targets,
     fitted_target,
+    shape_of,
 )
 from datamodules.reading.dataset import MultiTaskDataset
 from datamodules.reading.loader import BatchLoader, load
@@ -46,7 +47,8 @@ class MultiTaskDataModule(LightningDataModule):
 
     Attributes:
         targets: task → what its label is, with the statistics of the training split.
-        input_shape: Shape of one row's input.
+        example: One row's input, [1, ...].
+        input_shape: Its shape.
 
     Raises:
         ValueError: A split is empty, a task has no label, an input or a label is bad, a class is not in training,
@@ -86,7 +88,8 @@ class MultiTaskDataModule(LightningDataModule):
             name: Reader(transforms.of(name, network) if transforms else None, seed, on_error == "skip", declared)
             for name in SPLITS
         }
-        self.input_shape = common_input_shape(splits, readers, declared)
+        self.example = common_input(splits, readers, declared)
+        self.input_shape = shape_of(self.example)
         self.datasets = {name: MultiTaskDataset(splits[name], list(declared), readers[name]) for name in SPLITS}
 
     def setup(self, stage: str) -> None:

@@ -260,7 +260,7 @@ class MultiTaskModule(LightningModule):
             self._forget_callbacks()
         self.balancing.seed = self.trainer.datamodule.seed  # type: ignore[attr-defined]  # set by a connector
         self.balancing.overflows = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        check_supported(self.trainer, self.stages.values(), self.balancing)
+        check_supported(self.trainer, self.network.sharing, self.stages.values(), self.balancing)
         # Lightning does so too, but after it has read a checkpoint's weights, which would be rounded to 32 bits.
         self.trainer.precision_plugin.convert_module(self)
 

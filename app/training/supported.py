@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from torch import Tensor
 from torch.optim import Optimizer, SparseAdam
 
 from app.balancing import GradientConfig, Update, check_accumulation
 from app.measuring.stage import StageMetrics
+from datamodules.batch import Inputs
 from models.errors import ConfigurationError
 from models.sharing import Sharing
 
 
-def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing: Update) -> None:
-    """Refuse strategies whose gradients are not ours to sum, and precisions in which sums of an epoch go wrong.
+def check_supported(trainer: Trainer, sharing: Sharing, stages: Iterable[StageMetrics], balancing: Update) -> None:
+    """Refuse strategies whose gradients are not ours to sum, precisions in which sums of an epoch go wrong, and inputs
+    of another kind than the network reads.
 
     Raises:
         ValueError: Several processes otherwise than by `ddp` or with a metric that they cannot gather, half precision
-            otherwise than mixed, or accumulation where a balancer needs the whole step at once.
+            otherwise than mixed, accumulation where a balancer needs the whole step at once, or integers as inputs
+            where the backbone reads real numbers or vice versa.
     """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+    check_inputs(data.example, sharing.blank(data.input_shape, 1))
     check_accumulation(balancing.scalarizer, balancing.config, trainer.accumulate_grad_batches)
     strategy, precision = trainer.strategy, str(trainer.precision)
     if trainer.world_size > 1:
@@ -41,6 +48,29 @@ def check_supported(trainer: Trainer, stages: Iterable[StageMetrics], balancing:
         raise ConfigurationError(
             "trainer.precision", f"sums of losses and metrics need 32 bits; set {mixed!r}", repr(precision)
         )
+
+
+def check_inputs(example: Inputs, blank: Inputs) -> None:
+    """Refuse indices for a backbone that reads real numbers, and real numbers for one that reads indices.
+
+    Args:
+        example: A row of the data.
+        blank: A row as the backbones read it.
+
+    Raises:
+        ValueError: They are not of one kind.
+    """
+    for name, found in named(example).items():
+        read = named(blank)[name].dtype
+        if found.is_floating_point() != read.is_floating_point:
+            raise ConfigurationError(
+                "data.sources", f"inputs must be {read}, as model.backbone reads them", found.dtype
+            )
+
+
+def named(inputs: Inputs) -> dict[str, Tensor]:
+    """Inputs by modality, if there is only one too."""
+    return inputs if isinstance(inputs, dict) else {"": inputs}
 
 
 def check_level(gradients: GradientConfig, sharing: Sharing) -> None:

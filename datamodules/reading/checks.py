@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from datamodules.batch import Inputs
 from datamodules.errors import DataError
 from datamodules.reading.reader import Reader
 from datamodules.sources import Source, Split, SplitName
@@ -114,28 +115,37 @@ def check_files(name: SplitName, splits: Mapping[str, Split]) -> None:
             )
 
 
-def common_input_shape(
+def common_input(
     splits: Mapping[SplitName, Mapping[str, Split]], readers: Mapping[SplitName, Reader], targets: Mapping[str, Target]
-) -> Shape | dict[str, Shape]:
-    """Shape of one row's input, found by reading the first row of every split that can be read.
+) -> Inputs:
+    """One row's input [1, ...], found by reading the first row of every split that can be read.
 
     Raises:
-        ValueError: Sources or splits disagree, no row of a split can be read, or a map is not of its image's size.
+        ValueError: Sources or splits disagree on its shape, no row of a split can be
+            read, or a map is not of its image's size.
     """
-    shapes = {
-        f"{source}, split {name!r}": _input_shape(split, readers[name], targets)
+    inputs = {
+        f"{source}, split {name!r}": _first_input(split, readers[name], targets)
         for name, by_source in splits.items()
         for source, split in by_source.items()
     }
-    (first, expected), *others = shapes.items()
-    for where, shape in others:
-        if shape != expected:
+    (first, example), *others = inputs.items()
+    expected = shape_of(example)
+    for where, other in others:
+        if (shape := shape_of(other)) != expected:
             raise DataError(
                 "data.sources",
                 "all inputs must have one shape",
                 f"{expected} ({first}) and {shape} ({where}); a `data.transform` can resize images",
             )
-    return expected
+    return example
+
+
+def shape_of(inputs: Inputs) -> Shape | dict[str, Shape]:
+    """Shape of one row of `inputs` [B, ...], or one a modality."""
+    if isinstance(inputs, dict):
+        return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
+    return tuple(inputs.shape[1:])
 
 
 def _check_members(where: str, split: Split, task: str, target: Target, trained: Tensor) -> None:
@@ -153,7 +163,7 @@ def _check_members(where: str, split: Split, task: str, target: Target, trained:
         )
 
 
-def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) -> Shape | dict[str, Shape]:
+def _first_input(split: Split, reader: Reader, targets: Mapping[str, Target]) -> Inputs:
     for row in range(len(split)):
         read = reader(split, torch.tensor([row]), torch.tensor([0]))
         if read.inputs is not None:
@@ -161,7 +171,7 @@ def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) ->
     else:
         raise DataError("data.sources", f"{split.name(0)} and all rows after it cannot be read")
     if isinstance(read.inputs, dict):
-        return {name: tuple(x.shape[1:]) for name, x in read.inputs.items()}
+        return read.inputs
     for task, labels in read.labels.items():
         if targets[task].dense and labels.shape[-2:] != read.inputs.shape[-2:]:
             raise DataError(
@@ -170,4 +180,4 @@ def _input_shape(split: Split, reader: Reader, targets: Mapping[str, Target]) ->
                 f"width, {tuple(read.inputs.shape[-2:])}",
                 tuple(labels.shape[-2:]),
             )
-    return tuple(read.inputs.shape[1:])
+    return read.inputs

@@ -98,7 +98,7 @@ FILES = {
     "empty.yaml": (b"", "found nothing"),
     "latin-1.yaml": ('name: "café"\n'.encode("latin-1"), "must be text in UTF-8, found byte 0xe9"),
     "list.yaml": (b"- 1\n- 2\n", "config"),
-    "broken.yaml": (b"model: {a: [1\n", "line 1"),
+    "broken.yaml": (b"model: {a: [1\n", "broken.yaml must be YAML, found in line 2"),
 }
 
 
