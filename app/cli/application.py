@@ -26,6 +26,7 @@ from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
     LOCK,
     check_name,
+    check_places,
     check_same,
     check_weights,
     claim_folder,
@@ -156,6 +157,7 @@ class PolyheadCLI(LightningCLI):
         if session.folder is None:
             session.folder = self.claimed = claim_folder(name)
         self.reporter.folder = session.folder
+        check_places(session.folder)
         if command.trains and getattr(rank_zero_only, "rank", 0) == 0:
             self.lock = lock_folder(session.folder)
 

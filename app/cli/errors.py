@@ -24,7 +24,10 @@ ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / name) for name in ("app", "datamodules", "models", "train.py"))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 LIGHTNING = str(Path(lightning.__file__).parent)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+OF_THE_SYSTEM = {  # what a path meets, but that nothing is there; what a full disk says
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR,
+    errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
+}  # fmt: skip
 LOG, REFUSED = "error.log", 2  # a file, and an exit code
 
 
@@ -90,10 +93,11 @@ class Reporter:
             refuse(" ".join(str(error).split()))
         if isinstance(error, ValueError | TypeError) and is_of_lightning(error):
             refuse(" ".join(str(error).split()))
-        if named is None and isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        of_ours = named is None or is_ours(named)
+        if of_ours and isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
             refuse(f"{self.folder if error.filename is None else error.filename}: {error.strerror}")
         place = blamed(error)
-        if place is None and (named is None or is_ours(named)):
+        if place is None and of_ours:
             raise error
         where = self._named(named) if place is None else f"{place.name}, {place.filename}:{place.lineno}"
         line = traceback.format_exception_only(error)[-1].strip()

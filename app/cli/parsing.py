@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from app.cli.errors import construct
 from app.cli.yaml_files import check_yaml
 from models.errors import ConfigurationError
 
+PART_OF_KEY = re.compile(r"""Parser key "([^"]+)": (?:Problem with given class_path '[^']+': )?""")
 UNION = "Does not validate against any of the Union subtypes"
 OTHER = "does not correspond to a subclass of"
 FOUND = "Given value: "
@@ -34,7 +36,6 @@ MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fi
 
 
 NO_DATA = "no data: data.sources must name a dataset or more, as in configs/quickstart.yaml; found none"
-NO_BACKBONE = 'Parser key "model.backbone"'
 NO_NETWORK = "no network: model.backbone must name one, such as TimmBackbone or LeNet; found none"
 
 
@@ -78,7 +79,7 @@ class OneLineParser(LightningArgumentParser):
         if not self.exit_on_error:  # a part of a parser, whose error the whole one words
             super().error(message, ex)
         text = one_line(message)
-        if NO_BACKBONE in text and "Got value: None" in text:
+        if text.startswith("model.backbone: ") and "Got value: None" in text:
             text = NO_NETWORK
         if "unrecognized arguments" in text:
             option = text.split()[2].lstrip("-").split("=")[0]
@@ -110,8 +111,13 @@ def leave_out(parser: LightningArgumentParser, part: str) -> None:
 
 
 def one_line(message: str) -> str:
-    """What a parser says is wrong, on one line."""
-    return " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
+    """What a parser says is wrong, on one line, after the whole key."""
+    text = " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
+    keys = []
+    while part := PART_OF_KEY.match(text):
+        keys.append(part[1])
+        text = text[part.end() :]
+    return f"{'.'.join(keys)}: {text}" if keys else text
 
 
 def _reasons(lines: list[str]) -> list[str]:

@@ -1,7 +1,17 @@
 """A run's folder and what is in it: the only room that reads or writes checkpoints and results."""
 
 from app.runs.checkpoints import check_weights, find_checkpoint, read_checkpoint, stamp
-from app.runs.folder import LOCK, RUNS, check_name, claim_folder, forget_claim, lock_folder, release_folder, run_of
+from app.runs.folder import (
+    LOCK,
+    RUNS,
+    check_name,
+    check_places,
+    claim_folder,
+    forget_claim,
+    lock_folder,
+    release_folder,
+    run_of,
+)
 from app.runs.identity import check_same, differences, identity, identity_of_options, lost
 from app.runs.results import best_values, write_results
 
@@ -10,6 +20,7 @@ __all__ = [
     "RUNS",
     "best_values",
     "check_name",
+    "check_places",
     "check_same",
     "check_weights",
     "claim_folder",

@@ -50,7 +50,9 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
         ValueError: It is no checkpoint, of another format, or holds other than tensors and plain values; none of its
             code has run.
     """
-    if path.is_file() and (fault := fault_of(path)):
+    if not path.is_file():
+        raise ConfigurationError(key, "must be a file", f"{path}, and no such file")
+    if fault := fault_of(path):
         raise ConfigurationError(key, "must be a whole checkpoint", f"{path}, but {fault}")
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -59,7 +61,7 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
             key,
             f"a checkpoint must hold tensors and plain values alone; {path} holds pickled code, which was not run",
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
+    except Exception as error:  # of a broken file, unpickling raises whatever its bytes lead to
         raise ConfigurationError(key, f"must be a checkpoint, but {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ConfigurationError(key, "must be a checkpoint with a 'state_dict'", f"none in {path}")

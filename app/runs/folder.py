@@ -13,6 +13,8 @@ from models.errors import ConfigurationError
 
 RUNS = Path("runs")
 LOCK = ".lock"
+ATTEMPTS = 1000  # to claim a folder
+FILES = ("config.yaml", "results.json", "predictions.csv", LOCK, "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 LONGEST = 255  # bytes of a file's name
 CLAIMED = "POLYHEAD_RUN"  # how processes that Lightning starts learn of the folder
 
@@ -56,6 +58,19 @@ def forget_claim() -> None:
     os.environ.pop(CLAIMED, None)
 
 
+def check_places(folder: Path) -> None:
+    """Refuse a run's folder in which something else stands where the run's files go.
+
+    Raises:
+        ValueError: A folder is in a file's place, or a file in a folder's.
+    """
+    for file in FILES:
+        if (folder / file).is_dir():
+            raise ConfigurationError(str(folder / file), "must be a file", "a folder")
+    if (folder / "checkpoints").is_file():
+        raise ConfigurationError(str(folder / "checkpoints"), "must be a folder", "a file")
+
+
 def lock_folder(folder: Path) -> TextIO:
     """Keep other processes from training a run, until the file that is given is closed or this process ends, however.
 
@@ -87,7 +102,7 @@ def release_folder(folder: Path) -> None:
 
 def _created(runs: Path) -> Path:
     """The next folder that is not there, created; where another process is faster, the one after it."""
-    while True:
+    for _ in range(ATTEMPTS):
         try:
             folder = runs / f"version_{_next_version(runs)}"
             folder.mkdir(parents=True)
@@ -97,6 +112,7 @@ def _created(runs: Path) -> Path:
                 raise  # a link to nowhere; else a folder was claimed, or one around it released, meanwhile
         else:
             return folder
+    raise ConfigurationError(str(RUNS), "must be where folders can be made", f"that {runs} cannot")
 
 
 def _next_version(runs: Path) -> int:

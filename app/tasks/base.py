@@ -160,6 +160,8 @@ class Task(nn.Module, ABC):
                 raise ConfigurationError(
                     f"{key}.{option}", f"belongs to the default loss, but {key}.loss is given", value
                 )
+        if isinstance(self.config.class_weights, list) and not any(self.config.class_weights):
+            raise ConfigurationError(f"{key}.class_weights", "must have a number above 0", self.config.class_weights)
         for metric in self.config.metrics or {}:
             if metric == "loss" or not re.fullmatch(r"[\w-]+", metric):  # it names curves, beside those of the loss
                 raise ConfigurationError(
@@ -170,10 +172,10 @@ class Task(nn.Module, ABC):
             raise ConfigurationError(f"{key}.loss", "reduction must be 'none'", repr(self.config.loss.reduction))
 
     def _one_each(self, option: str, values: list[float], size: int) -> Tensor:
-        """`values` as a tensor, if there is one number, not negative, for each of `size` classes, not only zeros."""
-        if len(values) != size or min(values) < 0 or max(values) == 0:
+        """`values` as a tensor, if there is one number, not negative, for each of `size` classes."""
+        if len(values) != size or min(values) < 0:
             key = f"model.tasks.{self.name}.{option}"
-            raise ConfigurationError(key, f"must be {size} numbers that are not negative, not all of them 0", values)
+            raise ConfigurationError(key, f"must be {size} numbers that are not negative", values)
         return torch.tensor(values, dtype=torch.get_default_dtype())
 
 

@@ -19,8 +19,7 @@ from models.sharing import Sharing
 
 
 def check_supported(trainer: Trainer, sharing: Sharing, stages: Iterable[StageMetrics], balancing: Update) -> None:
-    """Refuse strategies whose gradients are not ours to sum, precisions in which sums of an epoch go wrong, and inputs
-    of another kind than the network reads.
+    """Refuse strategies whose gradients are not ours to sum, precisions in which sums go wrong, inputs of another kind.
 
     Raises:
         ValueError: Several processes otherwise than by `ddp` or with a metric that they cannot gather, half precision

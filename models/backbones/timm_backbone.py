@@ -30,6 +30,7 @@ class TimmBackbone(Backbone):
         name: str,
         pretrained: bool = False,
         weights: str | None = None,
+        weights_sha256: str | None = None,
         match: Literal["name", "order"] = "name",
         drop_path_rate: float = 0.0,
         drop_rate: float = 0.0,
@@ -42,6 +43,8 @@ class TimmBackbone(Backbone):
             name: name of the network in timm, with or without a tag of its weights (resnet18.a1_in1k).
             pretrained: start from the weights that timm has on the hub.
             weights: start from this local file (.safetensors, .pth, .pt or .bin).
+            weights_sha256: that file's SHA-256, or the first eight or more of its hexadecimal digits: another file is
+                refused. Zips, as torch writes them, have sums of their own; other formats would be believed.
             match: how `weights` fits the network: by the names in the file, or by their order, for a file of the same
                 network under other names.
             drop_path_rate: stochastic depth, the chance to skip the deepest residual branch.
@@ -55,6 +58,8 @@ class TimmBackbone(Backbone):
                 be had.
         """
         super().__init__()
+        if weights_sha256 is not None and weights is None:
+            raise ConfigurationError("backbone.weights_sha256", "needs backbone.weights", repr(weights_sha256))
         if pretrained and weights is not None:
             raise ConfigurationError("backbone.weights", "give either pretrained or weights", f"both ({weights!r})")
         options = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate, "output_stride": output_stride}
@@ -62,7 +67,7 @@ class TimmBackbone(Backbone):
         wanted = wants_pretrained_weights()
         self.net = create(input_shape, name, pretrained and wanted, given)
         if weights is not None and wanted:
-            weight_files.load(self.net, weights, match, in_chans=input_shape[0])
+            weight_files.load(self.net, weights, match, in_chans=input_shape[0], sha256=weights_sha256)
         # A fixed pattern and not noise: the random state is the initialisation's alone.
         sample = torch.arange(prod(input_shape)).sin().view(1, *input_shape)
         self.net.eval()

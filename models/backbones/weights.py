@@ -1,21 +1,24 @@
 """Pretrained weights from a local file."""
 
-import pickle
+import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import is_zipfile
 
 import timm
-from safetensors import SafetensorError
 from torch import Tensor
 
 from models.errors import ConfigurationError
+from models.whole_file import fault_of
 
+SHORTEST = 8  # digits of a sum, as in the names of torch's own files
 Match = Literal["name", "order"]
 
 
-def load(net: Any, path: str, match: Match, in_chans: int) -> None:
+def load(net: Any, path: str, match: Match, in_chans: int, sha256: str | None = None) -> None:
     """Load the weights of a file into a timm network that has no classifier; the file's own classifier is dropped.
 
     As with timm's own weights, the first convolution is adapted to the number of channels, and position embeddings
@@ -27,11 +30,13 @@ def load(net: Any, path: str, match: Match, in_chans: int) -> None:
         match: "name": by name in the state dict. "order": by position in it, for a file of the same network whose
             names are others.
         in_chans: channels of the image.
+        sha256: the file's SHA-256 in hexadecimal digits, or the first eight of them or more.
 
     Raises:
-        ValueError: there is no such file, it is unreadable, it needs code to be read, or it does not fit.
+        ValueError: there is no such file, it is another than `sha256` says or is unreadable, it needs code to be read,
+            or it does not fit.
     """
-    state = read(path)
+    state = read(path, sha256)
     if match == "order":
         state = _by_order(state, net, path)
     found = _without_classifier(state, net)
@@ -42,20 +47,34 @@ def load(net: Any, path: str, match: Match, in_chans: int) -> None:
         raise ConfigurationError(_difference(found, net, path)) from error
 
 
-def read(path: str) -> dict[str, Tensor]:
+def read(path: str, sha256: str | None = None) -> dict[str, Tensor]:
     """The state dict in a file, out of its usual wrappers (`state_dict`, `model`, `module.`); no code is run."""
     if not Path(path).is_file():
         raise ConfigurationError("backbone.weights", "an existing file is needed", repr(path))
+    if sha256 is not None:
+        _check_sum(Path(path), sha256)
+    if is_zipfile(path) and (fault := fault_of(Path(path))):  # other formats have no sum of their own
+        raise ConfigurationError("backbone.weights", "a whole file is needed", f"{path!r}, but {fault}")
     try:
         state = timm.models.load_state_dict(path)
-    except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, OSError, AttributeError) as error:
+    except Exception as error:  # of a broken file, unpickling raises whatever its bytes lead to
         raise ConfigurationError(_unreadable(path, error.__cause__ or error)) from error
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ConfigurationError(
             "backbone.weights", f"a file with a state dict is needed, {path!r} holds no named tensors"
         )
     return tensors
+
+
+def _check_sum(path: Path, wanted: str) -> None:
+    if not re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", wanted):
+        rule = f"the first {SHORTEST} to all 64 hexadecimal digits of a SHA-256 are needed"
+        raise ConfigurationError("backbone.weights_sha256", rule, repr(wanted))
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(wanted.lower()):
+        raise ConfigurationError("backbone.weights_sha256", f"{path} must have the sum {wanted}", found)
 
 
 def _unreadable(path: str, error: BaseException) -> str:

@@ -202,7 +202,7 @@ def test_refused_file(tmp_path: Path, name: str, content: bytes | None, message:
         (
             [1.0, float("inf"), 2.0],
             {"features": ["x"]},
-            "row 1 of t.parquet, column 'x': a feature must be finite, found inf",
+            "row 1 of t.parquet, column 'x': a feature must be finite and within ±3.4e+38, found inf",
         ),
         (
             [[1], [2], [3]],

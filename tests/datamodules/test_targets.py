@@ -61,7 +61,7 @@ def test_invalid_labels(target: Target, labels: Tensor, bad: list[int]) -> None:
         (CATEGORICAL, 3, (), "a class index from 0 to 2"),
         (Binary(), 1, (), "0 or 1"),
         (MULTILABEL, 2, (2,), "2 values of 0 or 1"),
-        (Continuous(), 1, (), "a finite number"),
+        (Continuous(), 1, (), "a finite number within ±3.4e+38"),
     ],
 )
 def test_outputs_shape_and_rule(target: Target, outputs: int, label_shape: tuple[int, ...], rule: str) -> None:

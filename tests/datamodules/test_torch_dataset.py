@@ -199,7 +199,12 @@ BAD = [
     ),
     (pairs([0, [1, 2]]), KIND, None, r"^row 1 of train, target 'kind': .*from 0 to 2, found \[1, 2\]$"),
     (pairs([0, object]), KIND, None, r"^row 1 of train, target 'kind': .*from 0 to 2, found <class 'object'>$"),
-    (pairs([(0, "long")]), BOTH, None, r"^row 0 of train, target 'size': .*a finite number, found 'long'$"),
+    (
+        pairs([(0, "long")]),
+        BOTH,
+        None,
+        r"^row 0 of train, target 'size': .*a finite number .*, found 'long'$",
+    ),
     (pairs([(0, 1, 2)]), BOTH, None, r"^row 0 of train: .*each of \['kind', 'size'\], found \(0, 1, 2\)$"),
     (pairs([0]), BOTH, None, r"^row 0 of train: .*each of \['kind', 'size'\], found 0$"),
     ([torch.zeros(3)], KIND, None, r"^row 0 of train: an item must be \(input, target\) or a dict, found Tensor$"),

@@ -110,5 +110,7 @@ def _feature(table: str, cells: pl.Series) -> _Feature:
     beyond = (numbers.abs() > LARGEST).fill_null(False)
     if beyond.any():
         row = first(beyond)
-        raise DataError(place(table, cells.name, row), f"a feature must be within ±{LARGEST:.3g}", numbers[row])
+        raise DataError(
+            place(table, cells.name, row), f"a feature must be finite and within ±{LARGEST:.3g}", numbers[row]
+        )
     return _Feature(torch.tensor(numbers.fill_null(float("nan")).to_numpy()))

@@ -70,5 +70,5 @@ def test_a_foreign_file_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="ckpt_path: must be a checkpoint"):
+    with pytest.raises(ConfigurationError, match="ckpt_path: must be a file, found "):
         read_checkpoint(tmp_path)

@@ -202,7 +202,7 @@ REFUSED = [
     (KINDS, {"pos_weight": 2.0}, "pos_weight: is not for a target of kind Categorical, found 2.0"),
     (KINDS, {"pos_weight": 0.0}, "pos_weight: is not for a target of kind Categorical, found 0.0"),
     (KINDS, {"class_weights": [1.0, 2.0]}, "class_weights: must be 3 numbers that are not negative, found [1.0, 2.0]"),
-    (KINDS, {"class_weights": []}, "class_weights: must be 3 numbers that are not negative, found []"),
+    (KINDS, {"class_weights": []}, "class_weights: must have a number above 0, found []"),
     (KINDS, {"class_weights": [1, -2, 3]}, "class_weights: must be 3 numbers that are not negative, found [1, -2, 3]"),
     (SMOKER, {"pos_weight": -2.0}, "pos_weight: must be 1 numbers that are not negative, found [-2.0]"),
     (FLAGS, {"pos_weight": [1.0]}, "pos_weight: must be 3 numbers that are not negative, found [1.0]"),

@@ -73,7 +73,7 @@ REFUSED = {
     ),
     "NaN target": (
         {"t": Rows(), "s": Rows(labels=at(2, NAN), target=Continuous(), task="size")},
-        IN_S + "split 'train', row 2, target 'size': a label must be a finite number, found nan",
+        IN_S + "split 'train', row 2, target 'size': a label must be a finite number within ±3.4e+38, found nan",
     ),
     "bad row of several labels": (
         {"s": Rows(labels=at(4, 2)[:, None].repeat(1, 2), target=MultiLabel(("odd", "big")), task="flags")},
