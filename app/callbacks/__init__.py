@@ -5,7 +5,7 @@ from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.cosine_map import CosineMap
-from app.callbacks.interruption import Interruption
+from app.callbacks.interruption import INTERRUPTED, Interruption
 from app.callbacks.l2_sp import L2SP
 from app.callbacks.layer_curves import LayerCurves
 from app.callbacks.non_finite import NonFinite, NotFiniteError
@@ -19,6 +19,7 @@ from app.callbacks.thawing import Patience, Thawing
 
 __all__ = [
     "EMA",
+    "INTERRUPTED",
     "L2SP",
     "SWA",
     "BestCheckpoint",

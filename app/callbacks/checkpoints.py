@@ -90,7 +90,7 @@ class BestCheckpoint(WholeCheckpoint):
 
 
 class LastCheckpoint(WholeCheckpoint):
-    """`checkpoints/last.ckpt`: the end of the last epoch, when everything of it is done and logged.
+    """`checkpoints/last.ckpt`: the end of the last epoch, when everything of it is done and logged, or the beginning.
 
     Args:
         run: The run's folder.
@@ -109,6 +109,12 @@ class LastCheckpoint(WholeCheckpoint):
         """Where it is saved."""
         assert self.dirpath is not None
         return Path(self.dirpath) / "last.ckpt"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a new run before its first step, whose numbers may not be finite."""
+        super().on_train_start(trainer, pl_module)
+        if not trainer.ckpt_path and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.save(trainer, self.path)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from app.callbacks.checkpoints import LastCheckpoint, between_steps
 from app.ranks.collectives import several, sum_over_ranks
 
-EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Interruption(Callback):
@@ -48,12 +48,12 @@ class Interruption(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave without the test, if the wish came after the last step."""
         if self._any_rank_asked(trainer):
-            raise SystemExit(EXIT_CODE)
+            raise SystemExit(INTERRUPTED)
 
     def _leave(self, trainer: Trainer) -> None:
         for last in _saving(trainer):
             rank_zero_info(f"Stopped after step {trainer.global_step}; `--ckpt_path last` goes on from {last.path}")
-        raise SystemExit(EXIT_CODE)
+        raise SystemExit(INTERRUPTED)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from app.callbacks import ConfigEcho, Resumption, SkippedRows, TaskProgressBar
+from app.callbacks import INTERRUPTED, ConfigEcho, Resumption, SkippedRows, TaskProgressBar
 from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
@@ -65,6 +65,11 @@ class PolyheadCLI(LightningCLI):
                 load_from_checkpoint_support=False,
                 trainer_defaults={"use_distributed_sampler": False},
             )
+        except KeyboardInterrupt:
+            if self._begun():
+                raise
+            sys.stderr.write("error: interrupted before the first step\n")
+            raise SystemExit(INTERRUPTED) from None
         finally:
             forget_claim()
 
@@ -213,7 +218,8 @@ class PolyheadCLI(LightningCLI):
 
     def _begun(self) -> bool:
         """Whether a step of training has begun."""
-        callbacks = self.session.trainer.callbacks if self.session.trainer else []
+        trainer = getattr(self, "trainer", None)
+        callbacks = trainer.callbacks if trainer else []
         return any(isinstance(each, Resumption) and each.begun for each in callbacks)
 
     def _release(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from app.training.schedulers import SchedulerFactory, completed
+from app.training.schedulers import SchedulerFactory, WarmupCosine, completed
 from models.errors import ConfigurationError
 
 SCHEDULED = {"lr", "momentum", "betas"}  # options that a scheduler may set
@@ -60,6 +60,9 @@ def restore_options(
         kept = SCHEDULED & group.keys() if schedulers else set()
         group.update({key: value for key, value in configured.items() if key not in kept})
     for scheduler in schedulers:
+        if isinstance(scheduler, WarmupCosine):  # whose closed form gives the rate of any step, from the one configured
+            for group, rate in zip(optimizer.param_groups, scheduler.get_lr(), strict=True):
+                group["lr"] = rate
         if isinstance(scheduler, OneCycleLR) and steps is not None and scheduler.total_steps < steps:
             raise ConfigurationError(
                 "model.lr_scheduler",

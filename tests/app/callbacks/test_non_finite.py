@@ -36,6 +36,22 @@ def test_a_rate_that_overflows_ends_the_run(train_here: Callable, capfd: pytest.
         assert finite(checkpoint), checkpoint
 
 
+def test_the_beginning_is_kept_and_can_be_gone_on_from(train_here: Callable) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train_here(*OVERFLOWING, "--name", "run")
+    last = Path("runs/run/version_0/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 0
+    assert finite(last)
+    usual = [*OVERFLOWING, "--model.optimizer.init_args.lr", "0.003"]
+    train_here(*usual, "--name", "run", "--ckpt_path", "last")
+    train_here(*usual, "--name", "whole")
+    weights, expected = (
+        torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("run", "whole")
+    )
+    assert all(torch.equal(weights[name].nan_to_num(), x.nan_to_num()) for name, x in expected.items())
+
+
 def test_all_ranks_stop(train: Train, tmp_path: Path) -> None:
     ranks = "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"
     done = train(*OVERFLOWING, *ranks, "--name", "ranks", code=2)
