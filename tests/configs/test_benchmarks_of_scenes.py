@@ -63,6 +63,7 @@ def test_benchmark_trains_and_is_measured_as_published(
     assert all(isfinite(figure) for found in tasks.values() for figure in found.values())
 
 
+@pytest.mark.slow
 def test_two_ranks_reach_what_one_does(train: Train, train_here: Callable, tmp_path: Path) -> None:
     """Both in one run, a network without batch statistics: the same rows and augmentations, the same figures."""
     rooms = {**NYUV2, "init_args": {**NYUV2["init_args"], "tasks": ["depth", "normal"]}}

@@ -21,8 +21,10 @@ def signal_at(when: dict) -> list[str]:
 
 @pytest.mark.parametrize(
     ("number", "options"),
-    [(signal.SIGINT, ["--data.num_workers", "1"]), (signal.SIGTERM, DDP)],
-    ids=["SIGINT to a group with a worker", "SIGTERM on one rank of two"],
+    [
+        pytest.param(signal.SIGINT, ["--data.num_workers", "1"], id="SIGINT to a group with a worker"),
+        pytest.param(signal.SIGTERM, DDP, id="SIGTERM on one rank of two", marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_run_saves_and_goes_on(
     train: Train, train_afresh: Train, tmp_path: Path, number: int, options: list[str]

@@ -15,7 +15,11 @@ PARTIAL = ["--data.sources", "{partial: {class_path: partial.PartialDigits}}", "
 
 
 @pytest.mark.parametrize(
-    "sharing", [["IndependentNetworks"], ["HardSharing", "--model.sharing.statistics", "task"]], ids=["own", "by task"]
+    "sharing",
+    [
+        pytest.param(["IndependentNetworks"], id="own", marks=pytest.mark.slow),
+        pytest.param(["HardSharing", "--model.sharing.statistics", "task"], id="by task"),
+    ],
 )
 def test_a_task_may_have_one_row_in_a_batch(train_here: Callable, tmp_path: Path, sharing: list[str]) -> None:
     train_here(*RESNET, str(tmp_path), *PARTIAL, "--model.sharing", *sharing)

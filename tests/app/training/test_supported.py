@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 from conftest import SMALL, Train
 from PIL import Image
 
@@ -17,6 +18,7 @@ def test_ddp_on_one_device_under_a_method_on_features(train: Train, tmp_path: Pa
     assert (tmp_path / "runs/small/version_0/results.json").exists()
 
 
+@pytest.mark.slow
 def test_synchronised_batch_normalisation_is_refused(train: Train, tmp_path: Path) -> None:
     done = train(
         *FIT, "--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.sync_batchnorm", "true", code=2

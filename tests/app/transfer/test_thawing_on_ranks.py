@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Train
+from conftest import SMALL, Train, slow_but
 
 EXACT = [
     "fit", "--config", str(SMALL), "--data.sources", "{partial: {class_path: partial.PartialDigits}}",
@@ -16,7 +16,7 @@ EXACT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["null", "UPGrad"])
+@pytest.mark.parametrize("method", slow_but(["null", "UPGrad"], "UPGrad"))
 def test_ranks_stay_together_and_with_one_process(
     train: Train, train_here: Callable, tmp_path: Path, method: str
 ) -> None:
