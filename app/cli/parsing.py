@@ -18,7 +18,7 @@ from app.cli.errors import construct
 from app.cli.yaml_files import check_yaml
 from models.errors import ConfigurationError
 
-PART_OF_KEY = re.compile(r"""Parser key "([^"]+)": (?:Problem with given class_path '[^']+': )?""")
+PART_OF_KEY = re.compile(r"""Parser key "([^"]+)": (?:Problem with given class_path '[^']+': (?=Parser key))?""")
 UNION = "Does not validate against any of the Union subtypes"
 OTHER = "does not correspond to a subclass of"
 FOUND = "Given value: "
