@@ -70,7 +70,7 @@ class MultiTaskDataset(Dataset[MultiTaskBatch]):
         """A hash of the rows' names and labels, equal wherever their files are; maps in files are not read for it."""
         of = hashlib.sha256()
         for source, split in zip(self.sources, self.splits, strict=True):
-            of.update("\0".join([source, *map(split.key, range(len(split)))]).encode())
+            of.update("\0".join([source, *split.keys()]).encode())
             for task in sorted(filter(split.holds, split.labelled)):
                 of.update(f"\0{task}".encode())
                 for x in (split.labelled[task], split.labels(task)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -92,6 +93,11 @@ class JoinedSplit(Split):
         """What the source tells the row by."""
         _, part, place = self._find(row)
         return part.key(place)
+
+    def keys(self) -> list[str]:
+        """What the source tells the rows by."""
+        joined = list(chain.from_iterable(part.keys() for part in self._parts.values()))
+        return [joined[row] for row in self._joined.tolist()]
 
     def missing(self) -> list[int]:
         """Rows whose file is not there."""

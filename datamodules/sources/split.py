@@ -74,6 +74,10 @@ class Split(ABC):
         """What tells a row from the others in the user's own data, for the table of predictions."""
         return str(row)
 
+    def keys(self) -> list[str]:
+        """The `key` of every row; for many rows of a tensor, to give them at once is ten times as fast."""
+        return [self.key(row) for row in range(len(self))]
+
     def missing(self) -> list[int]:
         """Rows whose file is not there, found without opening any."""
         return []

@@ -154,6 +154,10 @@ class ItemSplit(Split):
         """The row in the user's dataset."""
         return str(int(self.rows[row]))
 
+    def keys(self) -> list[str]:
+        """The rows in the user's dataset."""
+        return list(map(str, self.rows.tolist()))
+
     def missing(self) -> list[int]:
         """Rows that could not be read at the start."""
         return [row for row, index in enumerate(self.rows.tolist()) if index in self.broken]

@@ -43,6 +43,10 @@ class FeatureRows(TensorSplit):
         """Where the row stands in the file."""
         return str(int(self.lines[row]))
 
+    def keys(self) -> list[str]:
+        """Where the rows stand in the file."""
+        return list(map(str, self.lines.tolist()))
+
 
 class ImageRows(ImageSplit):
     """Rows whose input is an image, or an image and features: `{"image": …, "features": [F]}`.
