@@ -63,9 +63,9 @@ def test_resumed_run_is_the_uninterrupted_one(whole: dict[str, Tensor], method: 
             if trainer.global_step == 5:  # the second of three steps of the second epoch
                 trainer.save_checkpoint(tmp_path / "at-5.ckpt", weights_only=False)
 
-    fit(method, 1, 12, 1, max_epochs=2, callbacks=[Resumption({}), SaveAt()])
+    fit(method, 1, 12, 1, max_epochs=2, callbacks=[Resumption(dict), SaveAt()])
     torch.manual_seed(99)
-    rest = fit(method, 1, 12, 1, callbacks=[Resumption({})], ckpt_path=tmp_path / "at-5.ckpt")
+    rest = fit(method, 1, 12, 1, callbacks=[Resumption(dict)], ckpt_path=tmp_path / "at-5.ckpt")
     assert torch.equal(rest.nan_to_num(), whole[method][5:].nan_to_num())
 
 

@@ -123,7 +123,7 @@ REFUSED = {
         r"^model\.init_from: sharing\.backbone\.net\.layer1\.0\.conv1\.weight must be \(64, 64, 1, 1\), .*, "
         r"found \(64, 64, 3, 3\) in",
     ),
-    "no such file": ({"init_from": "nowhere.ckpt"}, r"^model\.init_from: must be a checkpoint, but nowhere\.ckpt "),
+    "no such file": ({"init_from": "nowhere.ckpt"}, r"^model\.init_from: must be a file, found nowhere\.ckpt"),
     "no checkpoint": ({"init_from": str(SMALL)}, r"^model\.init_from: .*small\.yaml"),
     "too many layers": ({"reset_layers": 6}, r"^model\.reset_layers: must be from 0 to 5, .*layer4.*, found 6$"),
     "a negative number": ({"reset_layers": -1}, r"^model\.reset_layers: must be from 0 to 5, .*, found -1$"),
@@ -163,4 +163,6 @@ def test_starts_once_and_needs_no_file_later(train_here: Callable, caplog: pytes
 def test_nothing_to_start_from_is_one_line(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
         train_here(*fit("none", "--model.init_from", "nowhere.ckpt"))
-    assert capfd.readouterr().err.splitlines()[-1].startswith("error: model.init_from: must be a checkpoint, but")
+    assert (
+        capfd.readouterr().err.splitlines()[-1].startswith("error: model.init_from: must be a file, found nowhere.ckpt")
+    )
