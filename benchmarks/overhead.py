@@ -108,7 +108,7 @@ def fit(widths: tuple[int, ...], batch: int, rows: int) -> list[float]:
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             callbacks=[
                 clock,
-                Resumption(),
+                Resumption(dict),
                 Charts(),
                 StepCurves(),
                 Interruption(),
