@@ -23,5 +23,5 @@ def fault_of(path: Path) -> str | None:
     except BROKEN as error:
         return f"its zip cannot be read ({error})"
     if packed:
-        return f"its record {packed[0]} is compressed, as torch writes none"
-    return None if broken is None else f"its record {broken} is not what was written"
+        return f"its record {packed[0]!r} is compressed, as torch writes none"
+    return None if broken is None else f"its record {broken!r} is not what was written"

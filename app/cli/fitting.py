@@ -16,6 +16,8 @@ from jsonargparse._util import import_object  # as the parser finds what it call
 
 from models.errors import ConfigurationError
 
+SPACE = "search.space"  # values of other keys, which are parsed as such in each trial
+
 
 @dataclass
 class Fitting:
@@ -43,6 +45,8 @@ class Fitting:
             self._check(key, value, None)
 
     def _check(self, key: str, value: Any, wanted: Any) -> None:
+        if key == SPACE:
+            return
         wanted = self.types.get(key, wanted)
         if is_infinite(value):
             raise ConfigurationError(key, "must be a finite number", value)
