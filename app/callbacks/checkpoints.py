@@ -8,7 +8,7 @@ from weakref import proxy
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from app.callbacks.non_finite import NonFinite
@@ -84,7 +84,6 @@ class BestCheckpoint(WholeCheckpoint):
         assert self.monitor is not None
         value = monitor_candidates.get(self.monitor)
         if value is not None and not value.isfinite():
-            rank_zero_warn(f"{self.monitor} is {value:g} after step {trainer.global_step}: not a best checkpoint")
             return
         super()._save_topk_checkpoint(trainer, monitor_candidates)
 

@@ -93,7 +93,7 @@ class Keep(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if pl_module.step_ends():
             state = pl_module.state_dict().values()
-            self.steps.append(torch.cat([x.detach().double().flatten() for x in state if isinstance(x, Tensor)]))
+            self.steps.append(torch.cat([x.detach().double().flatten().cpu() for x in state if isinstance(x, Tensor)]))
 
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Train
+from conftest import SMALL, Train, slow_but
+
+from app.callbacks import NonFinite
 
 OVERFLOWING = "fit", "--config", str(SMALL), "--model.optimizer.init_args.lr", "1e30", "--trainer.max_epochs", "2"
 TASKS = ("left", "right", "sum", "parity")
@@ -20,10 +22,17 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("balancer", ["FixedWeights", "PCGrad", "NashMTL", "FAMO"])
-def test_a_rate_that_overflows_ends_the_run(train_here: Callable, capfd: pytest.CaptureFixture, balancer: str) -> None:
+BALANCERS = ["FixedWeights", "PCGrad", "NashMTL", "FAMO"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("16-mixed", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_a_rate_that_overflows_ends_the_run(
+    train_here: Callable, capfd: pytest.CaptureFixture, balancer: str, precision: str
+) -> None:
+    device = ["--trainer.precision", precision, "--trainer.accelerator", "cpu" if precision == "32-true" else "gpu"]
     with pytest.raises(SystemExit) as ending:
-        train_here(*OVERFLOWING, "--model.balancer", balancer, "--save_every_n_steps", "1", "--name", "run")
+        train_here(*OVERFLOWING, *device, "--model.balancer", balancer, "--save_every_n_steps", "1", "--name", "run")
     assert ending.value.code == 2
     line = last_line(capfd.readouterr().err)
     assert line.startswith("error: step "), line
@@ -52,11 +61,58 @@ def test_the_beginning_is_kept_and_can_be_gone_on_from(train_here: Callable) -> 
     assert all(torch.equal(weights[name].nan_to_num(), x.nan_to_num()) for name, x in expected.items())
 
 
-def test_all_ranks_stop(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("balancer", slow_but(BALANCERS, "FixedWeights"))
+def test_all_ranks_stop(train: Train, tmp_path: Path, balancer: str) -> None:
     ranks = "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"
-    done = train(*OVERFLOWING, *ranks, "--name", "ranks", code=2)
+    done = train(*OVERFLOWING, *ranks, "--model.balancer", balancer, "--name", "ranks", code=2)
     assert "error: step " in done.stderr
     assert all(finite(each) for each in (tmp_path / "runs/ranks/version_0/checkpoints").glob("*"))
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_a_step_to_be_watched(train_here: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its hooks whatever waits for the device is an error."""
+
+    def strictly(hook: Callable) -> Callable:
+        def watched(*arguments: object) -> None:
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                hook(*arguments)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+        return watched
+
+    for name in ("on_before_optimizer_step", "on_train_batch_end"):
+        monkeypatch.setattr(NonFinite, name, strictly(getattr(NonFinite, name)))
+    train_here("fit", "--config", str(SMALL), "--trainer.accelerator", "gpu", "--trainer.max_epochs", "1")
+
+
+NO_EPSILON = "{class_path: AdamW, init_args: {eps: 0.0}}"  # 0 / 0 for the weights of pixels that are always black
+MLP = "{class_path: MLP, init_args: {hidden: [8]}}"
+
+
+def test_weights_that_the_last_step_spoiled_are_not_saved(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+    """No later loss shows it."""
+    spoiling = "--model.optimizer", NO_EPSILON, "--model.backbone", MLP, "--trainer.max_steps", "1"
+    with pytest.raises(SystemExit, match="2"):
+        train_here("fit", "--config", str(SMALL), *spoiling, "--name", "run")
+    assert last_line(capfd.readouterr().err).startswith("error: step 1: the weight 'sharing.backbone.")
+    run = Path("runs/run/version_0")
+    assert not (run / "results.json").exists()
+    (last,) = (run / "checkpoints").iterdir()
+    assert torch.load(last, weights_only=True)["global_step"] == 0
+    assert finite(last)
+
+
+def test_a_curve_that_is_not_finite_is_told_of_once(train_here: Callable) -> None:
+    """As a correlation over one row is, which ends nothing."""
+    pearson = "--model.tasks.sum.metrics", "{r: {class_path: torchmetrics.PearsonCorrCoef}}"
+    undefined = *pearson, "--data.sources.digits.init_args.val_pairs", "1", "--trainer.limit_train_batches", "1"
+    with pytest.warns(UserWarning, match=r"^step 1: r/val/sum is nan$") as warned:
+        train_here("fit", "--config", str(SMALL), *undefined, "--trainer.max_epochs", "3")
+    assert sum("r/val/sum is nan" in str(each.message) for each in warned) == 1
+    assert (Path("runs/small/version_0/results.json")).is_file()
 
 
 def test_the_row_of_a_pixel_that_is_not_a_number_is_named(
