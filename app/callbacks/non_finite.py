@@ -58,9 +58,7 @@ class NonFinite(Callback):
     def __init__(self, patience: int) -> None:
         self.patience, self._count = patience, 0
         self._first = ""  # what was not finite, and in which step
-        self._pending: tuple[int, Flags] | None = (
-            None  # a step's number; losses, gradient
-        )
+        self._pending: tuple[int, Flags] | None = None  # a step's number; losses, gradient
         self._gradient: Tensor | None = None
         self._tasks: list[str] = []
         self._told: set[str] = set()  # curves
