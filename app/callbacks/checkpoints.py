@@ -18,7 +18,7 @@ PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # Lightni
 
 
 class WholeCheckpoint(ModelCheckpoint):
-    """A checkpoint that is written beside its place and moved there: a run killed meanwhile leaves the one before."""
+    """A checkpoint that is there whole, or as it was, by the trainer's `WholeCheckpointIO`."""
 
     def save(self, trainer: Trainer, path: Path) -> None:
         """Write it, and the curves up to here: a run that goes on from it does not write them again. Collective.
@@ -27,12 +27,9 @@ class WholeCheckpoint(ModelCheckpoint):
         """
         if any(each.spoiled(trainer) for each in trainer.callbacks if isinstance(each, NonFinite)):  # type: ignore[attr-defined]
             return
-        part = path.with_suffix(".part")
-        trainer.save_checkpoint(part, self.save_weights_only)
-        if trainer.is_global_zero:
-            part.replace(path)
-            for logger in trainer.loggers:
-                logger.save()
+        trainer.save_checkpoint(path, self.save_weights_only)
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            logger.save()
         wait_for_all()
 
     def state_dict(self) -> dict[str, Any]:

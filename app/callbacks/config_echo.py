@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from app.runs import whole_file
+
 
 class ConfigEcho(SaveConfigCallback):
     """Writes `config.yaml` into the run's folder: with it alone, `fit` repeats the run from its start."""
@@ -17,8 +19,7 @@ class ConfigEcho(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write all values, defaults too, but not the checkpoint that the run went on from."""
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.ckpt_path = None
-        self.parser.save(config, str(folder / self.config_filename), skip_none=False, overwrite=True, multifile=False)
+        with whole_file(Path(trainer.default_root_dir) / self.config_filename) as file:
+            file.write(self.parser.dump(config, skip_unset=False).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.ranks.collectives import gathered
+from app.runs import whole_file
 
 
 class PredictionWriter(Callback):
@@ -53,19 +55,20 @@ class PredictionWriter(Callback):
         parts = gathered(dict(self._columns))
         if trainer.is_global_zero:
             rows = sorted(row for part in parts for row in zip(*part.values(), strict=True))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("w", newline="") as file:
-                csv.writer(file).writerows([next((part.keys() for part in parts if part), []), *rows])
+            table = StringIO(newline="")
+            csv.writer(table).writerows([next((part.keys() for part in parts if part), []), *rows])
+            with whole_file(self.path) as file:
+                file.write(table.getvalue().encode())
         rank_zero_info(f"Wrote {self.path}")
 
     def _saved(self, column: str, rows: list[int], maps: list[NDArray[Any]]) -> list[str]:
         """Write the map of each row; where it is, seen from the table."""
         integers = maps[0].dtype.kind == "u"
         names = [f"predictions/{column}/{row}.{'png' if integers else 'npy'}" for row in rows]
-        (self.path.parent / names[0]).parent.mkdir(parents=True, exist_ok=True)
         for name, values in zip(names, maps, strict=True):
-            if integers:
-                Image.fromarray(values).save(self.path.parent / name)
-            else:
-                np.save(self.path.parent / name, values)
+            with whole_file(self.path.parent / name) as file:
+                if integers:
+                    Image.fromarray(values).save(file, "PNG")
+                else:
+                    np.save(file, values)
         return names

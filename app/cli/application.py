@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,6 +26,7 @@ from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.runs import (
     LOCK,
+    WholeCheckpointIO,
     check_name,
     check_places,
     check_same,
@@ -195,7 +197,8 @@ class PolyheadCLI(LightningCLI):
         if self.command.trains and logger in (None, True):
             runs, name, version = folder.parents[1], folder.parent.name, folder.name
             logger = TensorBoardLogger(runs, name, version, default_hp_metric=False)
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, default_root_dir=str(folder), **kwargs)
+        own = {"callbacks": callbacks, "plugins": _plugins(given["plugins"]), "logger": logger}
+        return super().instantiate_trainer(**own, default_root_dir=str(folder), **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
         with self._ending():
@@ -236,6 +239,13 @@ class PolyheadCLI(LightningCLI):
     def command(self) -> Command:
         """The subcommand."""
         return self.commands[str(self.subcommand)]
+
+
+def _plugins(given: Any) -> list[Any]:
+    """The plugins of the trainer, whose checkpoints are written whole unless one of the user's writes them."""
+    plugins = given if isinstance(given, list) else [given] if given else []
+    own = any(isinstance(each, CheckpointIO) for each in plugins)
+    return plugins if own else [*plugins, WholeCheckpointIO()]
 
 
 def main(arguments: list[str] | None = None) -> PolyheadCLI:

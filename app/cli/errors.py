@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import sys
 import sysconfig
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -77,7 +78,8 @@ class Reporter:
     def reporting(self) -> Iterator[None]:
         """Report what is raised within."""
         try:
-            yield
+            with _quiet_writers():
+                yield
         except RaisedIn as raised:
             self._report(raised.error, raised.named)
         except SystemExit as ending:
@@ -94,7 +96,7 @@ class Reporter:
         if isinstance(error, ValueError | TypeError) and is_of_lightning(error):
             refuse(" ".join(str(error).split()))
         of_ours = named is None or is_ours(named)
-        if of_ours and isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        if of_ours and _is_of_the_system(error):
             refuse(f"{self.folder if error.filename is None else error.filename}: {error.strerror}")
         place = blamed(error)
         if place is None and of_ours:
@@ -116,6 +118,22 @@ class Reporter:
         path = self.folder / LOG
         path.write_text("".join(traceback.format_exception(error)))
         return f" (all of it: {path})"
+
+
+def _is_of_the_system(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether it is what the system does with a file or on a full disk."""
+    return isinstance(error, OSError) and error.errno in OF_THE_SYSTEM
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """Let a thread that cannot write say nothing: tensorboard's raises its error again where it is given more."""
+    loud = threading.excepthook
+    threading.excepthook = lambda raised: None if _is_of_the_system(raised.exc_value) else loud(raised)
+    try:
+        yield
+    finally:
+        threading.excepthook = loud
 
 
 def refuse(line: str) -> NoReturn:

@@ -14,10 +14,12 @@ from app.runs.folder import (
 )
 from app.runs.identity import check_same, differences, identity, identity_of_options, lost
 from app.runs.results import best_values, write_results
+from app.runs.writing import WholeCheckpointIO, whole_file
 
 __all__ = [
     "LOCK",
     "RUNS",
+    "WholeCheckpointIO",
     "best_values",
     "check_name",
     "check_places",
@@ -35,5 +37,6 @@ __all__ = [
     "release_folder",
     "run_of",
     "stamp",
+    "whole_file",
     "write_results",
 ]

@@ -7,6 +7,8 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from app.runs.writing import whole_file
+
 NAME = "results.json"
 FORMAT = 1
 
@@ -14,9 +16,8 @@ FORMAT = 1
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Write the results of a run, in which numbers that are not finite become null, and the number of their format."""
     text = json.dumps(_valid({"format": FORMAT, **results}), indent=2, allow_nan=False)
-    part = folder / f"{NAME}.part"
-    part.write_text(text + "\n")
-    part.replace(folder / NAME)
+    with whole_file(folder / NAME) as file:
+        file.write(f"{text}\n".encode())
 
 
 def best_values(folder: Path) -> dict[str, float]:

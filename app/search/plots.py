@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as visualization
 
+from app.runs import whole_file
 from app.search.space import Space, short, short_names, text
 
 
@@ -34,7 +35,8 @@ def draw(study: Study, space: Space, folder: Path) -> list[Path]:
     for (plot, width), path in zip(plots.values(), paths, strict=True):
         plot(shown)
         plt.gcf().set_size_inches(width, 5)
-        plt.savefig(path, dpi=100, bbox_inches="tight")
+        with whole_file(path) as file:
+            plt.savefig(file, dpi=100, bbox_inches="tight")
         plt.close()
     return paths
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from jsonargparse import Namespace
 
+from app.runs import whole_file
 from app.search.space import Space, extremes, text
 from models.errors import ConfigurationError
 
@@ -28,9 +29,6 @@ class ConfigurationParser(Protocol):
 
     def dump(self, *arguments: Any, **options: Any) -> str:
         """A configuration as text."""
-
-    def save(self, *arguments: Any, **options: Any) -> None:
-        """Write a configuration to a file."""
 
 
 class TrialConfiguration:
@@ -70,8 +68,8 @@ class TrialConfiguration:
             ValueError: A key does not take its value.
         """
         config = self.with_values(values)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._parser.save(config, str(path), skip_unset=False, overwrite=True, multifile=False)
+        with whole_file(path) as file:
+            file.write(self._parser.dump(config, skip_unset=False).encode())
 
     def check(self, space: Space) -> None:
         """Refuse keys that there are not, and values that a key does not take.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
 from app.reports.data.tables import drawn, task_table
-from app.runs import RUNS
+from app.runs import RUNS, whole_file
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
 from datamodules.reading.dataset import MultiTaskDataset
@@ -107,8 +107,8 @@ def _draw_sheet(batch: MultiTaskBatch, data: MultiTaskDataModule, name: str) -> 
     labels = [labels_of(batch, row, data.targets) for row in rows]
     sheet = contact_sheet(images[rows], labels, title, [maps_of_row(batch, row, data.targets) for row in rows])
     path = RUNS / Path(name) / "data.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as file:
+        sheet.save(file, "PNG")
     return f"A training batch after the transforms, with its labels: {path}"
 
 

@@ -1,0 +1,97 @@
+"""A disk that is full ends a command in one line; what was there before is whole, and nothing half-written is left."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, scalars
+
+SHORT = "--trainer.limit_train_batches", "1"
+RUN = Path("runs/small/version_0")
+
+
+@pytest.fixture
+def refused(train_here: Callable, capfd: pytest.CaptureFixture) -> Callable[..., str]:
+    """Runs a command that must be refused, and gives its last line; no traceback may come before it."""
+
+    def refused(*command: str) -> str:
+        capfd.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            train_here(*command)
+        error = capfd.readouterr().err
+        assert "Traceback" not in error
+        assert not list(Path().rglob("*.part"))
+        line = str(error.strip().splitlines()[-1])
+        assert line.startswith("error: ")
+        return line
+
+    return refused
+
+
+def fill(path: Path) -> None:
+    """Let what is written to become `path` meet a full disk, as /dev/full is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.part").symlink_to("/dev/full")
+
+
+@contextmanager
+def file_size(most: int) -> Iterator[None]:
+    """Let no file grow further than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "checkpoints/best.ckpt", "results.json", "config.yaml"])
+def test_of_a_run_that_goes_on(train_here: Callable, refused: Callable[..., str], name: str) -> None:
+    """Each of its two epochs is better than the one before."""
+    fit = "fit", "--config", str(SMALL), "--name", "small"
+    train_here(*fit, "--trainer.max_epochs", "1")
+    before = {file: file.read_bytes() for file in (RUN / "checkpoints").iterdir()}
+    results = (RUN / "results.json").read_text()
+    fill(RUN / name)
+    assert refused(*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last").endswith(f"{RUN / name}: {FULL}")
+    assert (RUN / "results.json").read_text() == results
+    for file, content in before.items():
+        assert file.read_bytes() == content or name in ("results.json", "config.yaml")
+        assert torch.load(file, weights_only=True)["global_step"] in (8, 16)
+    train_here(*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last")
+    assert torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
+
+
+def test_of_predictions_and_of_the_sheet(train_here: Callable, refused: Callable[..., str]) -> None:
+    small = "--config", str(SMALL), "--name", "small"
+    train_here("fit", *small, *SHORT, "--trainer.max_epochs", "1")
+    for command, file in (("predict", RUN / "predictions.csv"), ("data", RUN.parent / "data.png")):
+        train_here(command, *small)
+        before = file.read_bytes()
+        fill(file)
+        assert refused(command, *small) == f"error: {file}: {FULL}"
+        assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("most", [9_000, 20_000])
+def test_of_an_event_file(refused: Callable[..., str], most: int) -> None:
+    """Which TensorBoard writes in a thread of its own; its first part is there."""
+    fit = "fit", "--config", str(SMALL), "--trainer.max_epochs", "30", "--trainer.enable_checkpointing", "false"
+    with file_size(most):
+        line = refused(*fit)
+    assert line == f"error: {RUN}: File too large"
+    assert "loss/train/total" in scalars(RUN)
+    assert not (RUN / "results.json").exists()
+
+
+def test_of_a_checkpoint_that_is_too_large(refused: Callable[..., str]) -> None:
+    with file_size(20_000):
+        line = refused("fit", "--config", str(SMALL), "--trainer.max_epochs", "1")
+    assert line.endswith(f"{RUN / 'checkpoints/last.ckpt'}: File too large")
+    assert not RUN.exists()  # nothing had begun
