@@ -33,5 +33,5 @@ def mutant(whole: bytes, draw: random.Random) -> bytes:
     elif kind == "twice":
         data[at:at] = data[at : at + 16]
     else:
-        data[-1 - draw.randrange(1500)] = draw.randrange(256)
+        data[-1 - draw.randrange(min(1500, len(data)))] = draw.randrange(256)
     return bytes(data)

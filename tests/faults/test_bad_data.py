@@ -38,6 +38,7 @@ TABLES: dict[str, tuple[bytes, str]] = {
     "bytes.csv": (bytes(range(256)) * 20, "bytes.csv"),
     "broken.parquet": (b"PAR1xxxxPAR1", "broken.parquet: must be a whole parquet table"),
     "semicolons.csv": (GOOD.replace(",", ";").encode(), "semicolons.csv: cells must be divided by commas"),
+    "mac.csv": (GOOD.replace("\n", "\r").encode(), "mac.csv: lines must end with a line feed"),
     "one.csv": (GOOD.replace(",1\n", ",0\n").encode(), "one.csv, column 'y': a target must have two distinct values"),
     "words.csv": (
         GOOD.replace("3,6,1", "3,six,1").encode(),

@@ -56,14 +56,10 @@ def test_of_a_run_that_goes_on(train_here: Callable, refused: Callable[..., str]
     """Each of its two epochs is better than the one before."""
     fit = "fit", "--config", str(SMALL), "--name", "small"
     train_here(*fit, "--trainer.max_epochs", "1")
-    before = {file: file.read_bytes() for file in (RUN / "checkpoints").iterdir()}
-    results = (RUN / "results.json").read_text()
+    before = (RUN / name).read_bytes()
     fill(RUN / name)
     assert refused(*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last").endswith(f"{RUN / name}: {FULL}")
-    assert (RUN / "results.json").read_text() == results
-    for file, content in before.items():
-        assert file.read_bytes() == content or name in ("results.json", "config.yaml")
-        assert torch.load(file, weights_only=True)["global_step"] in (8, 16)
+    assert (RUN / name).read_bytes() == before
     train_here(*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last")
     assert torch.load(RUN / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
 

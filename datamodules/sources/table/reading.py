@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from datamodules.errors import DataError
 
@@ -74,7 +74,7 @@ def read_table(
             _check_columns(path.name, names, _header(path))
             frame = _read_csv(path)  # whole, or nobody notices a line with too many cells
             blank = frame.select(pl.all_horizontal(_empty(pl.all()))).to_series()
-    except (PolarsError, UnicodeDecodeError, csv.Error) as error:
+    except (PolarsError, PanicException, UnicodeDecodeError, csv.Error) as error:
         reason = (_ragged_line(path) if suffix == ".csv" else None) or str(error).partition("\n")[0]
         raise DataError(path, f"must be a whole {suffix[1:]} table, found: {reason}") from error
     if blank.all():
@@ -125,6 +125,9 @@ def first_of_same(frame: pl.DataFrame) -> pl.Series:
 def _header(path: Path) -> list[str]:
     """The names of a CSV's columns."""
     with path.open(newline="", encoding="utf-8-sig") as file:
+        if file.readline().endswith("\r"):
+            raise DataError(path, "lines must end with a line feed", "a carriage return alone")
+        file.seek(0)
         header = next(csv.reader(file), [])
     if not header:
         raise DataError(path, "a table must have a header", "an empty first line")
