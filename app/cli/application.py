@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -201,7 +202,7 @@ class PolyheadCLI(LightningCLI):
         return super().instantiate_trainer(**own, default_root_dir=str(folder), **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with self._ending():
+        with _handlers_kept(), self._ending():
             self.command.run(self.session)
             self._leave_nothing_empty()
 
@@ -239,6 +240,18 @@ class PolyheadCLI(LightningCLI):
     def command(self) -> Command:
         """The subcommand."""
         return self.commands[str(self.subcommand)]
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Leave the handlers of signals as they were: Lightning does not where a logger cannot close its files."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _plugins(given: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """A disk that is full ends a command in one line; what was there before is whole, and nothing half-written is left."""
 
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,9 +80,11 @@ def test_of_predictions_and_of_the_sheet(train_here: Callable, refused: Callable
 def test_of_an_event_file(refused: Callable[..., str], most: int) -> None:
     """Which TensorBoard writes in a thread of its own; its first part is there."""
     fit = "fit", "--config", str(SMALL), "--trainer.max_epochs", "30", "--trainer.enable_checkpointing", "false"
+    handler = signal.getsignal(signal.SIGINT)
     with file_size(most):
         line = refused(*fit)
     assert line == f"error: {RUN}: File too large"
+    assert signal.getsignal(signal.SIGINT) is handler
     assert "loss/train/total" in scalars(RUN)
     assert not (RUN / "results.json").exists()
 
