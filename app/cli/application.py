@@ -187,7 +187,7 @@ class PolyheadCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""
         given, session = self.session.built["trainer"], self.session
-        callbacks = list(given["callbacks"] or [])
+        callbacks = _listed(given["callbacks"])
         if session.options.data.on_error == "skip":
             callbacks.append(SkippedRows())
         callbacks += self.command.callbacks(session)
@@ -254,9 +254,14 @@ def _handlers_kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def _listed(given: Any) -> list[Any]:
+    """What the trainer takes as one or as a list of them."""
+    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+
+
 def _plugins(given: Any) -> list[Any]:
     """The plugins of the trainer, whose checkpoints are written whole unless one of the user's writes them."""
-    plugins = given if isinstance(given, list) else [given] if given else []
+    plugins = _listed(given)
     own = any(isinstance(each, CheckpointIO) for each in plugins)
     return plugins if own else [*plugins, WholeCheckpointIO()]
 
