@@ -10,12 +10,12 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from app.callbacks import BestCheckpoint, LastCheckpoint, callbacks_of_a_run
 from app.cli.command import Command, Session
 from app.reports.figures import by_task, print_figures
 from app.runs import read_checkpoint, write_results
-from datamodules.errors import DataError
 
 
 def run(session: Session) -> None:
@@ -37,16 +37,15 @@ def run(session: Session) -> None:
 
 
 def test(session: Session, checkpoint: Path | None) -> Mapping[str, float]:
-    """The checkpoint's figures of the test split, which are printed too.
-
-    Raises:
-        ValueError: A row cannot be read.
-    """
+    """The checkpoint's figures of the test split, which are printed too; where they cannot be had, how to have them."""
     tested = {**session.weights(), "ckpt_path": checkpoint}
     try:
         values: Mapping[str, float] = session.trainer.test(**tested, verbose=False)[0]
-    except DataError as error:
-        raise DataError(f"{error}; the run is trained and saved, and `train.py test` tests it") from error
+    except BaseException:
+        if checkpoint:
+            again = f"train.py test --config {session.run_folder / 'config.yaml'} --ckpt_path {relpath(checkpoint)}"
+            rank_zero_info(f"The run is trained and saved; `{again}` tests it")
+        raise
     print_figures("test", values, session.trainer)
     return values
 

@@ -45,7 +45,9 @@ def test_a_training_that_cannot_be_tested_keeps_its_results(train: Train, tmp_pa
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert "14.png" in line
-    assert line.endswith("the run is trained and saved, and `train.py test` tests it")
+    run = "runs/small/version_0"
+    again = f"train.py test --config {run}/config.yaml --ckpt_path {run}/checkpoints/best.ckpt"
+    assert f"The run is trained and saved; `{again}` tests it" in done.stderr
     results = json.loads((tmp_path / "runs/small/version_0/results.json").read_text())
     assert results["tasks"] == {}
     assert results["checkpoint"] == "checkpoints/best.ckpt"
