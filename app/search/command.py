@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import optuna
 from jsonargparse import Namespace
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from rich.console import Console
+from sqlalchemy.exc import DatabaseError
 
 from app.measuring.monitoring import direction
 from app.runs import RUNS
@@ -45,8 +49,14 @@ def run_search(options: Namespace, model: MultiTaskModule, search: SearchConfig,
     directions = model.stages["val"].higher_is_better()
     higher_is_better = direction(options.monitor, options.monitor_mode, directions)
     folds = {f"search.folds.{key}": text(value) for key, value in asdict(search.folds).items()}
-    folder = RUNS / options.name
-    shared = SharedStudy(folder, search, drawn_from, higher_is_better, {**folds, **base.identity()})
+    folder, identity = RUNS / options.name, {**folds, **base.identity()}
+    with _database(folder / "search.db"):
+        shared = SharedStudy(folder, search, drawn_from, higher_is_better, identity)
+        _run(shared, options, search, base)
+
+
+def _run(shared: SharedStudy, options: Namespace, search: SearchConfig, base: TrialConfiguration) -> None:
+    """Run the trials, and report on them."""
     console = Console()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, which puts the trial back
     try:
@@ -59,7 +69,18 @@ def run_search(options: Namespace, model: MultiTaskModule, search: SearchConfig,
     finally:
         signal.signal(signal.SIGTERM, before)
     with shared.lock:
-        report(shared.study, search.space, base, options.monitor, folder / "search", console)
+        report(shared.study, search.space, base, options.monitor, RUNS / options.name / "search", console)
+
+
+@contextmanager
+def _database(path: Path) -> Iterator[None]:
+    """Refuse what is no database, or one that cannot be written, as on a full disk."""
+    try:
+        yield
+    except (DatabaseError, StorageInternalError) as error:
+        raised = error if isinstance(error, DatabaseError) else error.__cause__  # Optuna wraps what a commit raises
+        found = str(raised).partition("\n")[0]
+        raise ConfigurationError(str(path), "must be a database that can be written", found) from error
 
 
 def _check(options: Namespace, search: SearchConfig) -> None:

@@ -49,6 +49,7 @@ def file_size(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+SPACE = "{data.sampling.init_args.batch_size: {choices: [125, 250]}}"
 FULL = "No space left on device"
 
 
@@ -87,6 +88,21 @@ def test_of_an_event_file(refused: Callable[..., str], most: int) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
     assert "loss/train/total" in scalars(RUN)
     assert not (RUN / "results.json").exists()
+
+
+@pytest.mark.parametrize("most", [3_000, 60_000])
+def test_of_a_search(refused: Callable[..., str], most: int) -> None:
+    """Its database, which Optuna writes."""
+    with file_size(most):
+        line = refused("search", "--config", str(SMALL), "--search.space", SPACE)
+    assert line.startswith("error: runs/small/search.db: must be a database that can be written, found ")
+    assert line.endswith("disk I/O error")
+
+
+def test_of_a_search_that_is_no_database(refused: Callable[..., str]) -> None:
+    Path("runs/small").mkdir(parents=True)
+    Path("runs/small/search.db").write_text("a text " * 30)
+    assert refused("search", "--config", str(SMALL), "--search.space", SPACE).endswith("file is not a database")
 
 
 def test_of_a_checkpoint_that_is_too_large(refused: Callable[..., str]) -> None:
