@@ -1,5 +1,6 @@
 """Numbers that are not finite end a run in one line, and never reach a checkpoint."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,14 +26,26 @@ def last_line(text: str) -> str:
 BALANCERS = ["FixedWeights", "PCGrad", "NashMTL", "FAMO"]
 
 
-@pytest.mark.parametrize("precision", ["32-true", pytest.param("16-mixed", marks=pytest.mark.gpu)])
+SCALER = {"class_path": "torch.amp.GradScaler", "init_args": {"device": "cpu"}}
+MIXED = {"precision": "16-mixed", "device": "cpu", "scaler": SCALER}
+FP16 = "--trainer.plugins", json.dumps([{"class_path": "lightning.pytorch.plugins.MixedPrecision", "init_args": MIXED}])
+PRECISIONS = {
+    "float32": (),
+    "fp16": FP16,
+    "fp16 on a GPU": ("--trainer.precision", "16-mixed", "--trainer.accelerator", "gpu"),
+}
+
+
+@pytest.mark.parametrize(
+    "precision", [pytest.param(name, marks=pytest.mark.gpu) if "GPU" in name else name for name in PRECISIONS]
+)
 @pytest.mark.parametrize("balancer", BALANCERS)
 def test_a_rate_that_overflows_ends_the_run(
     train_here: Callable, capfd: pytest.CaptureFixture, balancer: str, precision: str
 ) -> None:
-    device = ["--trainer.precision", precision, "--trainer.accelerator", "cpu" if precision == "32-true" else "gpu"]
+    saved = "--save_every_n_steps", "1", "--name", "run"
     with pytest.raises(SystemExit) as ending:
-        train_here(*OVERFLOWING, *device, "--model.balancer", balancer, "--save_every_n_steps", "1", "--name", "run")
+        train_here(*OVERFLOWING, *PRECISIONS[precision], "--model.balancer", balancer, *saved)
     assert ending.value.code == 2
     line = last_line(capfd.readouterr().err)
     assert line.startswith("error: step "), line
@@ -61,10 +74,11 @@ def test_the_beginning_is_kept_and_can_be_gone_on_from(train_here: Callable) -> 
     assert all(torch.equal(weights[name].nan_to_num(), x.nan_to_num()) for name, x in expected.items())
 
 
+@pytest.mark.parametrize("precision", slow_but(["float32", "fp16"], "float32"))
 @pytest.mark.parametrize("balancer", slow_but(BALANCERS, "FixedWeights"))
-def test_all_ranks_stop(train: Train, tmp_path: Path, balancer: str) -> None:
+def test_all_ranks_stop(train: Train, tmp_path: Path, balancer: str, precision: str) -> None:
     ranks = "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"
-    done = train(*OVERFLOWING, *ranks, "--model.balancer", balancer, "--name", "ranks", code=2)
+    done = train(*OVERFLOWING, *ranks, *PRECISIONS[precision], "--model.balancer", balancer, "--name", "ranks", code=2)
     assert "error: step " in done.stderr
     assert all(finite(each) for each in (tmp_path / "runs/ranks/version_0/checkpoints").glob("*"))
 
