@@ -22,9 +22,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: It cannot be written; the error names `path`.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             yield file
             file.flush()
