@@ -139,7 +139,8 @@ class PolyheadCLI(LightningCLI):
         for line in lost(differ):
             rank_zero_info(f"resume_anyway: {line}")
         leaving = () if trains and BALANCER not in differ else (BALANCING,)
-        check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving)
+        assert self.session.checkpoint is not None
+        check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving, self.session.checkpoint)
 
     def _check_same(self, differ: Differences) -> None:
         if not self.session.options.resume_anyway:
@@ -161,6 +162,7 @@ class PolyheadCLI(LightningCLI):
             return
         which = command.reads if session.options.ckpt_path is None else session.options.ckpt_path
         session.checkpoint = None if which is None else find_checkpoint(which, name)
+        self.reporter.checkpoint = session.checkpoint
         session.folder = run_of(session.checkpoint) if session.checkpoint else None
         if session.folder is None:
             session.folder = self.claimed = claim_folder(name)

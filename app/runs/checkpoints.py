@@ -11,10 +11,15 @@ import torch
 from torch import Tensor
 
 from app.runs.folder import RUNS
+from app.runs.identity import NAME as IDENTITY
 from models.errors import ConfigurationError
 from models.whole_file import fault_of
 
 FORMAT = 1  # of what a checkpoint holds, and under which names
+PARTS: dict[str, type] = {  # what is read of a checkpoint before Lightning reads it
+    "state_dict": dict, "epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict,
+    "loops": dict, "optimizer_states": list, "lr_schedulers": list, IDENTITY: dict
+}  # fmt: skip
 
 
 def stamp(checkpoint: dict[str, Any]) -> None:
@@ -67,11 +72,27 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
         raise ConfigurationError(key, "must be a checkpoint with a 'state_dict'", f"none in {path}")
     if content.get("format") != FORMAT:
         raise ConfigurationError(key, f"must be a checkpoint of format {FORMAT}", f"{content.get('format')} in {path}")
+    _check_parts(content, f"{key}: {path}")
     return content
 
 
-def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], leaving: tuple[str, ...]) -> None:
-    """Compare a checkpoint's weights with the network's, except those whose names begin with one of `leaving`.
+def _check_parts(content: dict[str, Any], where: str) -> None:
+    """Refuse a checkpoint whose parts are of other kinds than those that are written."""
+    for part, kind in PARTS.items():
+        if not isinstance(content.get(part, kind()), kind):
+            raise ConfigurationError(where, f"{part!r} must be {kind.__name__}", type(content[part]).__name__)
+    for name, x in content["state_dict"].items():
+        if not isinstance(name, str) or not isinstance(x, Tensor) or x.layout != torch.strided or x.is_meta:
+            raise ConfigurationError(where, "'state_dict' must be of named tensors", f"{name!r}, {type(x).__name__}")
+    for part in content.get(IDENTITY, {}).items():
+        if not all(isinstance(each, str) for each in part):
+            raise ConfigurationError(where, f"{IDENTITY!r} must be of text", part)
+
+
+def check_weights(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], leaving: tuple[str, ...], path: Path
+) -> None:
+    """Compare the weights of a checkpoint with the network's, except those whose names begin with one of `leaving`.
 
     Raises:
         ValueError: Names or shapes differ.
@@ -89,5 +110,5 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     if wrong:
         first = ", ".join(sorted(wrong)[:5]) + (", …" if len(wrong) > 5 else "")
         raise ConfigurationError(
-            "ckpt_path", "weights must fit the configured network", f"{len(wrong)} that do not: {first}"
+            "ckpt_path", "weights must fit the configured network", f"{len(wrong)} of {path} that do not: {first}"
         )

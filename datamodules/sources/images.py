@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
+from datamodules.sources.faults import message_of
 from datamodules.sources.split import Split
 
 ImageMode = Literal["RGB", "L"]
@@ -71,8 +72,11 @@ class ImageSplit(Split):
                 if not file.mode.startswith(DEEP):
                     return file.convert(self.mode)
                 pixels = np.asarray(file)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as PIL's decoders raise
-            raise UnreadableRowError(self.name(row), f"{path} must be a whole image, found: {error}") from error
+        except MemoryError:  # no fault of the file: a size beyond reason is refused before
+            raise
+        except Exception as error:  # of a broken file, PIL's decoders raise whatever its bytes lead to
+            found = message_of(error)
+            raise UnreadableRowError(self.name(row), f"{path} must be a whole image, found: {found}") from error
         if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
             found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
             raise DataError(self.name(row), "pixels must be integers of 8 or 16 bits", found)

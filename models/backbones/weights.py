@@ -34,7 +34,7 @@ def load(net: Any, path: str, match: Match, in_chans: int, sha256: str | None = 
 
     Raises:
         ValueError: there is no such file, it is another than `sha256` says or is unreadable, it needs code to be read,
-            or it does not fit.
+            it does not fit, or has a number that is not finite.
     """
     state = read(path, sha256)
     if match == "order":
@@ -45,6 +45,8 @@ def load(net: Any, path: str, match: Match, in_chans: int, sha256: str | None = 
         timm.models.load_pretrained(net, cfg, num_classes=0, in_chans=in_chans, filter_fn=_translate)
     except (RuntimeError, KeyError) as error:
         raise ConfigurationError(_difference(found, net, path)) from error
+    if odd := [name for name, x in net.state_dict().items() if not x.isfinite().all()]:
+        raise ConfigurationError("backbone.weights", "numbers must be finite", f"others in {_first(odd)} of {path!r}")
 
 
 def read(path: str, sha256: str | None = None) -> dict[str, Tensor]:

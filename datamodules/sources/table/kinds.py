@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sources.table.reading import first, place, refuse_mixture
+from datamodules.sources.table.reading import EXACT, first, place, refuse_mixture
 from datamodules.targets import Binary, Categorical, Continuous, MultiLabel, Target
 
 Kind = Literal["categorical", "binary", "multilabel", "continuous"]
@@ -126,7 +126,7 @@ def _infer(table: str, cells: pl.Series, values: int, listed: bool) -> Kind:
 
 def _texts(cells: pl.Series) -> pl.Series:
     """Cells as class names: whole numbers without a fraction, booleans as true and false."""
-    if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():
+    if cells.dtype.is_float() and ((cells % 1 == 0) & (cells.abs() < EXACT)).all():
         cells = cells.cast(pl.Int64)
     return cells.cast(pl.String)
 

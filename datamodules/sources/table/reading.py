@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from datamodules.errors import DataError
 
+EXACT = 2**53  # below it, every whole number is a real one of 64 bits
 MISSING = ("NaN", "nan", "NA")  # as pandas and R write an empty cell
 
 
@@ -71,8 +74,8 @@ def read_table(
             frame = pl.read_parquet(path, columns=None if same_but else names)
             blank = pl.repeat(False, len(frame), eager=True)
         else:
-            _check_columns(path.name, names, _header(path))
-            frame = _read_csv(path)  # whole, or nobody notices a line with too many cells
+            _check_columns(path.name, names, header := _header(path))
+            frame = _read_csv(path, header)  # whole, or nobody notices a line with too many cells
             blank = frame.select(pl.all_horizontal(_empty(pl.all()))).to_series()
     except (PolarsError, PanicException, UnicodeDecodeError, csv.Error) as error:
         reason = (_ragged_line(path) if suffix == ".csv" else None) or str(error).partition("\n")[0]
@@ -124,10 +127,7 @@ def first_of_same(frame: pl.DataFrame) -> pl.Series:
 
 def _header(path: Path) -> list[str]:
     """The names of a CSV's columns."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        if file.readline().endswith("\r"):
-            raise DataError(path, "lines must end with a line feed", "a carriage return alone")
-        file.seek(0)
+    with path.open(newline="", encoding="utf-8-sig") as file, _cells_of_any_length():
         header = next(csv.reader(file), [])
     if not header:
         raise DataError(path, "a table must have a header", "an empty first line")
@@ -136,9 +136,23 @@ def _header(path: Path) -> list[str]:
     return header
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Let Python's reader take the cells that Polars does: its limit is of the whole process."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_csv(path: Path, header: Sequence[str]) -> pl.DataFrame:
     """All cells as text. Polars fills a line with too few cells up, so its last one is null."""
     frame = pl.read_csv(path, infer_schema=False)
+    names = frame.columns  # of a name that is there twice, Polars makes another one
+    if len(names) != len(header) or any(a != b for a, b in zip(names, header, strict=True) if header.count(b) == 1):
+        found = f"a header that ends with {names[-1]!r}" if names else "none"
+        raise DataError(path, "lines must end with a line feed, or with a carriage return and one", found)
     if frame.to_series(-1).null_count() and (ragged := _ragged_line(path)):
         raise DataError(path, f"must be a whole csv table, found: {ragged}")
     return frame
@@ -160,7 +174,7 @@ def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) ->
 
 def _ragged_line(path: Path) -> str | None:
     """The first row of a CSV with more or fewer cells than the header, in words. A blank line is none."""
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, _cells_of_any_length():
         lines = csv.reader(file)
         columns = len(next(lines))
         for row, line in enumerate(lines):
@@ -212,5 +226,5 @@ def _loses_digits(text: pl.Series) -> bool:
 
 def _whole_with_gaps(numbers: pl.Series) -> pl.Series:
     """Real numbers as integers where all are whole and a cell is empty: so do libraries write integers with gaps."""
-    whole = numbers.null_count() and ((numbers % 1 == 0) & (numbers.abs() < 2**53)).all()
+    whole = numbers.null_count() and ((numbers % 1 == 0) & (numbers.abs() < EXACT)).all()
     return numbers.cast(pl.Int64) if whole else numbers

@@ -46,7 +46,7 @@ def test_code_of_the_user_that_fails_under_way(
     line = refused(train_here, capfd, "--model.tasks.left.loss", "mine.Broken", "--trainer.num_sanity_val_steps", "0")
     log = Path("runs/small/version_0/error.log")
     assert re.fullmatch(
-        rf"error: forward, \S+mine\.py:13: IndexError: list index out of range \(all of it: {log}\)", line
+        rf"error: Broken\.forward, \S+mine\.py:13: IndexError: list index out of range \(all of it: {log}\)", line
     ), line
     assert log.read_text().rstrip().endswith("IndexError: list index out of range")
     assert "Traceback" in log.read_text()
@@ -57,7 +57,7 @@ def test_code_of_the_user_that_fails_while_it_is_built(
 ) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     line = refused(train_here, capfd, "--model.tasks.left.loss", "mine.Never")
-    assert line.startswith("error: __init__, ")
+    assert line.startswith("error: Never.__init__, ")
     assert "KeyError: 'colour'" in line
 
 
