@@ -9,27 +9,93 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from datamodules.contract import Contract, contract_in_force
 from datamodules.errors import DataError
+from datamodules.new_rows.streamed import StreamedFeatures
 from datamodules.reading.checks import (
     check_classes,
     check_files,
     check_split,
     common_input,
     declared_targets,
+    first_input,
     fitted_target,
     shape_of,
 )
 from datamodules.reading.dataset import MultiTaskDataset
+from datamodules.reading.known import check_shape, taken_targets
 from datamodules.reading.loader import BatchLoader, load
 from datamodules.reading.reader import Reader
 from datamodules.reading.transforms import TimmTransforms, Transforms
 from datamodules.sampling import DrawSampler, Pages, Plan, Sampling, Shared, World, at_least_one
-from datamodules.sources import SPLITS, Source, SplitName
-from datamodules.sources.base import align_sources, fold_sources
+from datamodules.sources import SPLITS, Source, Split, SplitName
+from datamodules.sources.base import align_sources, fold_sources, joined_columns
 from datamodules.splits.folds import Folds
 
 
-class MultiTaskDataModule(LightningDataModule):
+class EvaluationData(LightningDataModule):
+    """Gives every row of its splits once, sharded over ranks.
+
+    Args:
+        eval_batch_size: Rows a batch on each process.
+        num_workers: Processes that load batches ahead, on each rank; 0 loads them in the main process.
+        seed: Of the order of the rows.
+
+    Attributes:
+        datasets: Split → its rows; "test" also has those to predict.
+        contract: What a network that is trained on this data takes and gives.
+    """
+
+    datasets: dict[SplitName, MultiTaskDataset]
+    contract: Contract
+
+    def __init__(self, eval_batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        self.eval_batch_size = at_least_one("eval_batch_size", eval_batch_size)
+        if num_workers < 0:
+            raise DataError("data.num_workers", "must not be negative", num_workers)
+        self.num_workers, self.seed = num_workers, seed
+        self._predicted: MultiTaskDataset | None = None
+
+    @property
+    def world(self) -> World:
+        """What batches are drawn for: as the trainer says, or one process and whole epochs where there is none."""
+        trainer: Any = self.trainer
+        if trainer is None:
+            return World()
+        return World(
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+            accumulate=trainer.accumulate_grad_batches,
+            limit=trainer.limit_train_batches,
+            position=partial(_position, trainer.fit_loop),
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """Every row of the validation split once."""
+        return self._eval_loader(self.datasets["val"])
+
+    def test_dataloader(self) -> BatchLoader:
+        """Every row of the test split once."""
+        return self._eval_loader(self.datasets["test"])
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Every row of the test split once, or of those of `predict_from`."""
+        return self._eval_loader(self._predicted or self.datasets["test"])
+
+    def _eval_loader(self, dataset: MultiTaskDataset) -> BatchLoader:
+        rows = np.arange(len(dataset))
+        world = World(self.world.rank, self.world.ranks)
+        plan = Pages(dataset.labelled, lambda epoch: rows, self.eval_batch_size, world.ranks, fewest=1)
+        return self._loader(dataset, DrawSampler(plan, world))
+
+    def _loader(self, dataset: MultiTaskDataset, sampler: DrawSampler) -> BatchLoader:
+        trainer: Any = self.trainer
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return load(dataset, sampler, self.num_workers, pin_memory=on_gpu, seed=self.seed)
+
+
+class MultiTaskDataModule(EvaluationData):
     """Samples the batches of several tasks from one or several sources, sharded over ranks.
 
     Args:
@@ -67,30 +133,34 @@ class MultiTaskDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(eval_batch_size, num_workers, seed)
         self.sampling = sampling or Shared()
-        self.eval_batch_size = at_least_one("eval_batch_size", eval_batch_size)
-        if num_workers < 0:
-            raise DataError("data.num_workers", "must not be negative", num_workers)
-        self.num_workers, self.seed = num_workers, seed
-        declared = declared_targets(sources)
+        declared, contract = declared_targets(sources), contract_in_force()
         sources = align_sources(fold_sources(sources, folds, declared) if folds else sources)
         splits = {name: {key: source.split(name) for key, source in sources.items()} for name in SPLITS}
         for name in SPLITS:
             check_split(name, splits[name], declared)
             if on_error == "raise":
                 check_files(name, splits[name])
-        check_classes(splits, declared)
+        every = [split for of_sources in splits.values() for split in of_sources.values()]
+        taken = taken_targets(declared, every, contract) if contract else {}
+        fresh = {task: target for task, target in declared.items() if task not in taken}
+        check_classes(splits, fresh)
         training = list(splits["train"].values())
-        self.targets = {task: fitted_target(task, target, training) for task, target in declared.items()}
-        transforms = TimmTransforms() if transform == "timm" else transform
-        readers = {
-            name: Reader(transforms.of(name, network) if transforms else None, seed, on_error == "skip", declared)
-            for name in SPLITS
-        }
+        fitted = {task: fitted_target(task, target, training) for task, target in fresh.items()}
+        order = contract.targets if contract and contract.whole else declared
+        self.targets = {task: (taken | fitted)[task] for task in [*order, *fitted]}
+        self.transforms, self.network = TimmTransforms() if transform == "timm" else transform, network
+        if self.transforms and contract and contract.whole:
+            self.transforms = self.transforms.as_recorded(contract.transform)
+        made = {name: self.transforms.of(name, network) if self.transforms else None for name in SPLITS}
+        readers = {name: Reader(made[name], seed, on_error == "skip", self.targets) for name in SPLITS}
         self.example = common_input(splits, readers, declared)
+        if contract:
+            check_shape("data.sources", self.example, contract)
         self.input_shape = shape_of(self.example)
-        self.datasets = {name: MultiTaskDataset(splits[name], list(declared), readers[name]) for name in SPLITS}
+        self.columns = joined_columns(sources.values())
+        self.datasets = {name: MultiTaskDataset(splits[name], list(self.targets), readers[name]) for name in SPLITS}
 
     def setup(self, stage: str) -> None:
         """Refuse settings of the trainer that the sampler cannot follow.
@@ -124,18 +194,21 @@ class MultiTaskDataModule(LightningDataModule):
                 )
 
     @property
-    def world(self) -> World:
-        """What batches are drawn for: as the trainer says, or one process and whole epochs where there is none."""
-        trainer: Any = self.trainer
-        if trainer is None:
-            return World()
-        return World(
-            rank=trainer.global_rank,
-            ranks=trainer.world_size,
-            accumulate=trainer.accumulate_grad_batches,
-            limit=trainer.limit_train_batches,
-            position=partial(_position, trainer.fit_loop),
-        )
+    def contract(self) -> Contract:  # type: ignore[override]  # worked out where it is asked for
+        """What a network that is trained on this data takes and gives."""
+        transform = self.transforms.recorded(self.network) if self.transforms else {}
+        return Contract(self.targets, self.input_shape, self.columns, transform)
+
+    def predict_from(self, name: SplitName | Literal["all"]) -> None:
+        """Predict the rows of a split, or of all of them one after the other, read as those of the test are."""
+        wanted = SPLITS if name == "all" else (name,)
+        parts = [(key, split, self.datasets[split].splits[number]) for split in wanted for number, key in self._sources]
+        splits = {f"{key} ({split})" if name == "all" else key: rows for key, split, rows in parts}
+        self._predicted = MultiTaskDataset(splits, list(self.targets), self.datasets["test"].reader)
+
+    @property
+    def _sources(self) -> list[tuple[int, str]]:
+        return list(enumerate(self.datasets["test"].sources))
 
     def train_batches(self) -> int:
         """Micro-batches an epoch on each process, `trainer.limit_train_batches` applied."""
@@ -152,31 +225,48 @@ class MultiTaskDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Batches of the training split, drawn as `sampling` says."""
         world = self.world
-        return self._loader("train", DrawSampler(self.train_plan(world), world))
+        return self._loader(self.datasets["train"], DrawSampler(self.train_plan(world), world))
 
-    def val_dataloader(self) -> BatchLoader:
-        """Every row of the validation split once."""
-        return self._eval_loader("val")
 
-    def test_dataloader(self) -> BatchLoader:
-        """Every row of the test split once."""
-        return self._eval_loader("test")
+class NewRows(EvaluationData):
+    """Rows that a trained network has not seen, all of them in one split.
 
-    def predict_dataloader(self) -> BatchLoader:
-        """Every row of the test split once."""
-        return self._eval_loader("test")
+    Args:
+        rows: The rows.
+        contract: What the network takes and gives.
+        key: What a message calls the rows.
+        transform: As in training.
+        network: timm's name of the backbone.
+        on_error: As in training.
+        eval_batch_size: Rows a batch on each process.
+        num_workers: Processes that load batches ahead, on each rank.
+        seed: Of a transform that draws numbers.
 
-    def _eval_loader(self, split: SplitName) -> BatchLoader:
-        labelled = self.datasets[split].labelled
-        rows = np.arange(labelled.shape[1])
-        world = World(self.world.rank, self.world.ranks)
-        plan = Pages(labelled, lambda epoch: rows, self.eval_batch_size, world.ranks, fewest=1)
-        return self._loader(split, DrawSampler(plan, world))
+    Raises:
+        ValueError: The rows are of another shape than those of training.
+    """
 
-    def _loader(self, split: SplitName, sampler: DrawSampler) -> BatchLoader:
-        trainer: Any = self.trainer
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return load(self.datasets[split], sampler, self.num_workers, pin_memory=on_gpu, seed=self.seed)
+    def __init__(
+        self,
+        rows: Split,
+        contract: Contract,
+        key: str,
+        transform: Transforms | Literal["timm"] | None = None,
+        network: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(eval_batch_size, 0 if isinstance(rows, StreamedFeatures) else num_workers, seed)
+        self.contract, self.targets = contract, dict(contract.targets)
+        made = TimmTransforms() if transform == "timm" else transform
+        evaluation = made.as_recorded(contract.transform).of("test", network) if made else None
+        reader = Reader(evaluation, seed, on_error == "skip", self.targets)
+        self.example = first_input(key, rows, reader, self.targets)
+        check_shape(key, self.example, contract)
+        self.input_shape = contract.input_shape
+        self.datasets = {"test": MultiTaskDataset({key: rows}, list(self.targets), reader)}
 
 
 def _position(loop: Any) -> tuple[int, int]:

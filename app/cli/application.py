@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
 from app.cli.errors import LOG, REFUSED, Reporter, construct
-from app.cli.fitting import Fitting
 from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
+from app.configuration import Fitting
 from app.runs import (
     LOCK,
     WholeCheckpointIO,
@@ -32,7 +32,9 @@ from app.runs import (
     check_places,
     check_same,
     check_weights,
+    checkpoint_of_run,
     claim_folder,
+    contract_of,
     differences,
     find_checkpoint,
     forget_claim,
@@ -44,10 +46,13 @@ from app.runs import (
     release_folder,
     run_of,
 )
-from app.runs.identity import BALANCER, Differences
+from app.runs.identity import BALANCER, START, Differences
 from app.training.module import BALANCING, MultiTaskModule
 from app.training.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
-from datamodules.multitask import MultiTaskDataModule
+from datamodules.contract import Contract, under
+from datamodules.multitask import MultiTaskDataModule, NewRows
+from datamodules.new_rows import split_of
+from models.backbones import without_pretrained_weights
 
 
 class PolyheadCLI(LightningCLI):
@@ -93,10 +98,11 @@ class PolyheadCLI(LightningCLI):
         for name, command in self.commands.items():
             options = self.init_parser(description=command.help)
             if name in wanted:
-                self._add_arguments(options)
+                if command.parts:
+                    self._add_arguments(options)
                 if command.options:
                     command.options(options)
-                if "model" not in command.parts:
+                if command.parts and "model" not in command.parts:
                     leave_out(options, "model")
             self._subcommand_parsers[name] = options
             added.add_subcommand(name, options, help=command.help)
@@ -116,10 +122,17 @@ class PolyheadCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters win over the configuration and the command line."""
 
+    def _set_seed(self) -> None:
+        """Seed what builds something."""
+        if self.command.parts:
+            super()._set_seed()
+
     def instantiate_classes(self) -> None:
         """Find the checkpoint and the run's folder, and build what the command wants."""
         self.session = Session(self.config[self.subcommand], self._subcommand_parsers.__getitem__)
         self.claimed: Path | None = None
+        if not self.command.parts:
+            return
         with self._ending():
             self._check_fitting()
             check_bounds(self.session.options)
@@ -127,9 +140,24 @@ class PolyheadCLI(LightningCLI):
             checkpoint = read_checkpoint(self.session.checkpoint) if self.session.checkpoint else None
             if checkpoint is not None and self.command.trains:
                 self._check_same(differences(checkpoint, identity_of_options(self.session.options)))
-            self._build()
+            self.contract = self._contract(checkpoint)
+            trained = checkpoint is not None and not self.command.trains
+            with under(self.contract), without_pretrained_weights() if trained else nullcontext():
+                self._build()
             if checkpoint is not None:
                 self._check_fits(checkpoint)
+
+    def _contract(self, checkpoint: dict[str, Any] | None) -> Contract | None:
+        """What the network that is read takes and gives, or that of which a new one takes its weights."""
+        model, path = self.session.options.get("model"), self.session.checkpoint
+        if checkpoint is not None:
+            assert path is not None
+            return contract_of(checkpoint, path)
+        start = model.get("init_from") if model else None
+        if start is None or not self.command.trains:
+            return None
+        content = read_checkpoint(Path(start), START)
+        return contract_of(content, Path(start), START).starting(model.reset_head)
 
     def _check_fits(self, checkpoint: dict[str, Any]) -> None:
         """Compare a checkpoint with what is built."""
@@ -160,8 +188,7 @@ class PolyheadCLI(LightningCLI):
         check_name(name)
         if "trainer" not in command.parts:
             return
-        which = command.reads if session.options.ckpt_path is None else session.options.ckpt_path
-        session.checkpoint = None if which is None else find_checkpoint(which, name)
+        session.checkpoint = self._checkpoint()
         self.reporter.checkpoint = session.checkpoint
         session.folder = run_of(session.checkpoint) if session.checkpoint else None
         if session.folder is None:
@@ -171,6 +198,14 @@ class PolyheadCLI(LightningCLI):
         if command.trains and getattr(rank_zero_only, "rank", 0) == 0:
             self.lock = lock_folder(session.folder)
 
+    def _checkpoint(self) -> Path | None:
+        """The file that is read."""
+        options = self.session.options
+        if options.get("run") is not None:
+            return checkpoint_of_run(Path(options.run), options.ckpt_path)
+        which = self.command.reads if options.ckpt_path is None else options.ckpt_path
+        return None if which is None else find_checkpoint(which, options.name)
+
     def _build(self) -> None:
         """Data, model and trainer, or the parts of them that the command wants, and nothing else."""
         classes = {"trainer": self.trainer_class, "data": self._datamodule_class, "model": self._model_class}
@@ -178,13 +213,24 @@ class PolyheadCLI(LightningCLI):
         config = self.config.clone()
         for part in unwanted:
             del config[self.subcommand][part]
-        nothing = [(lambda kind, **arguments: None, classes[part], False) for part in unwanted]
-        self.config_init = self.parser.instantiate(config, instantiators=[*nothing, (construct, object, True)])
+        others: list[Any] = [(lambda kind, **arguments: None, classes[part], False) for part in unwanted]
+        if config[self.subcommand].get("input") is not None:
+            config[self.subcommand].data.sources = {}
+            others.append((self._new_rows, MultiTaskDataModule, False))
+        self.config_init = self.parser.instantiate(config, instantiators=[*others, (construct, object, True)])
         self.session.built = self.config_init[self.subcommand]
         if "trainer" in self.command.parts:
             self.model, self.datamodule = self.session.model, self.session.data
             self.trainer = self.session.trainer = self.instantiate_trainer()
             self.datamodule.trainer = self.trainer  # so that it knows its ranks and micro-batches from here on
+
+    def _new_rows(self, kind: type, **options: Any) -> NewRows:
+        """The rows of `input` in place of the run's own data."""
+        assert self.contract is not None
+        taken = ("transform", "network", "on_error", "eval_batch_size", "num_workers", "seed")
+        labels = self.command.wants_labels
+        rows = split_of(self.session.options.input, self.contract, "input", labels)
+        return NewRows(rows, self.contract, "input", **{name: options[name] for name in taken})
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""

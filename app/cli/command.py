@@ -65,12 +65,14 @@ class Command:
     Attributes:
         help: One line.
         run: Does it.
-        parts: What is built for it: "data", "model" (which needs the data), "trainer".
+        parts: What is built for it: "data", "model" (which needs the data), "trainer"; it has the options of all of
+            them, or, where it wants nothing, its own alone.
         reads: The checkpoint that it reads if none is named, if it reads one.
         trains: Whether it makes a new run, unless it goes on with one.
         options: Adds options of its own to the parser.
         parses: Other subcommands whose configuration it reads.
         callbacks: Those that it needs beside the user's.
+        wants_labels: Whether new rows that it is given must have labels.
     """
 
     help: str
@@ -81,3 +83,4 @@ class Command:
     options: Callable[[LightningArgumentParser], None] | None = None
     parses: tuple[str, ...] = ()
     callbacks: Callable[[Session], list[Callback]] = lambda session: []
+    wants_labels: bool = False

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pydoc import locate
-from typing import Any
-
-from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from app.configuration import timm_name
 from app.measuring.monitoring import Mode
 from app.transfer import Schedule
-from models.backbones import LateFusion, Projected, TimmBackbone
 from models.errors import ConfigurationError
 
 MONITOR = "loss/val/total"  # what the best checkpoint is chosen by, unless `monitor` says otherwise
@@ -84,15 +80,3 @@ def integer_seed(seed: bool | int) -> int:
         rule = "must be an integer from 0 to 2³² − 1, so that the run can be repeated"
         raise ConfigurationError("seed_everything", rule, seed)
     return seed
-
-
-def timm_name(backbone: Any) -> str | None:
-    """The name in timm of the network that reads images, if it is one of timm's."""
-    kind = locate(backbone.class_path) if isinstance(backbone, Namespace) else None
-    if kind is LateFusion:
-        return timm_name(backbone.init_args.get("backbones", {}).get("image"))
-    if kind is Projected:
-        return timm_name(backbone.init_args.get("backbone"))
-    of_timm = isinstance(kind, type) and issubclass(kind, TimmBackbone)
-    name: str | None = backbone.init_args.get("name") if of_timm else None
-    return name

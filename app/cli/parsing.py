@@ -9,9 +9,7 @@ from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-from jsonargparse import ActionConfigFile, Namespace, set_parsing_settings  # type: ignore[attr-defined]
-from jsonargparse.typing import register_type
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.errors import construct
@@ -30,8 +28,6 @@ FRAME = (
     f"- {UNION}",
     "- Expected a path",
 )
-set_parsing_settings(import_path_denylist=[])  # refuse what jsonargparse itself lists, such as os and subprocess
-register_type(torch.Tensor, serializer=torch.Tensor.tolist, deserializer=torch.tensor)  # as in `pref_vector: [1, 2]`
 MERGED = ("data.sources", "model.tasks")  # dicts that several --config files fill together
 
 

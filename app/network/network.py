@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,13 +87,26 @@ class Network(nn.Module):
             features = self.sharing(inputs, rows)
         outputs = {}
         for name, chosen in rows.items():
-            with statistics_of(len(chosen)):  # a head may have batch normalisation, and the batch one row of its task
+            with statistics_of(chosen.shape[0], self.training):  # a head may normalise, and its task have one row
                 outputs[name] = self.heads[name](features[name])
         return outputs
 
     def losses(self, batch: MultiTaskBatch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...]."""
         return {name: self.tasks[name].losses(outputs[name], labels).sum() for name, labels in batch.targets.items()}
+
+    def decoded(self, outputs: Mapping[str, Tensor], probabilities: bool = False) -> dict[str, list[Any]]:
+        """Columns of a table, in the user's own labels and units, of the tasks' outputs [B, ...].
+
+        Args:
+            outputs: Task → outputs.
+            probabilities: Give the probability of every class, too.
+        """
+        columns: dict[str, list[Any]] = {}
+        for name, each in outputs.items():
+            task = self.tasks[name]
+            columns |= task.decode(each) | (task.class_probabilities(each) if probabilities else {})
+        return columns
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The trained parameters that the losses of several tasks reach."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,54 @@ from torch import Tensor
 
 from app.runs.folder import RUNS
 from app.runs.identity import NAME as IDENTITY
+from datamodules.contract import Contract
+from datamodules.errors import DataError
+from datamodules.targets import Target
 from models.errors import ConfigurationError
 from models.whole_file import fault_of
 
-FORMAT = 1  # of what a checkpoint holds, and under which names
+FORMAT = 2  # of what a checkpoint holds, and under which names
+CONTRACT, CONFIGURATION, VERSIONS = "contract", "configuration", "versions"
 PARTS: dict[str, type] = {  # what is read of a checkpoint before Lightning reads it
     "state_dict": dict, "epoch": int, "global_step": int, "pytorch-lightning_version": str, "callbacks": dict,
-    "loops": dict, "optimizer_states": list, "lr_schedulers": list, IDENTITY: dict
+    "loops": dict, "optimizer_states": list, "lr_schedulers": list, IDENTITY: dict, CONTRACT: dict,
+    CONFIGURATION: str, VERSIONS: dict
 }  # fmt: skip
+PACKAGES = ("torch", "torchvision", "timm", "lightning", "torchmetrics")
 
 
-def stamp(checkpoint: dict[str, Any]) -> None:
-    """Write the number of the format into a checkpoint."""
-    checkpoint["format"] = FORMAT
+def stamp(checkpoint: dict[str, Any], contract: Contract) -> None:
+    """Write into a checkpoint what the network takes and gives, by which versions it was made, and its format's number.
+
+    Raises:
+        ValueError: A target cannot be told by plain values.
+    """
+    checkpoint["format"], checkpoint[CONTRACT] = FORMAT, contract.plain()
+    checkpoint[VERSIONS] = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def contract_of(content: Mapping[str, Any], path: Path, key: str = "ckpt_path") -> Contract:
+    """What the network of a checkpoint takes and gives.
+
+    Raises:
+        ValueError: It is not told, or in another way.
+    """
+    where = f"{key}: {path}"
+    if CONTRACT not in content:
+        raise ConfigurationError(where, f"must have the part {CONTRACT!r}, which every use of a network needs", "none")
+    try:
+        return Contract.of(content[CONTRACT])
+    except DataError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(where, f"{CONTRACT!r} must be as it was written", found) from error
+
+
+def relabelled(content: Mapping[str, Any], path: Path, key: str, targets: Mapping[str, Target]) -> set[str]:
+    """The tasks of which a checkpoint's labels are of other classes or units than those of `targets`, by name."""
+    theirs = contract_of(content, path, key).targets
+    return {task for task, target in targets.items() if task in theirs and not theirs[task].same_labels(target)}
 
 
 def find_checkpoint(which: str, name: str) -> Path:
@@ -42,6 +79,30 @@ def find_checkpoint(which: str, name: str) -> Path:
     if not found:
         raise ConfigurationError("ckpt_path", f"{which!r} wants a file {RUNS / name / pattern}", "none")
     return found[-1]
+
+
+def checkpoint_of_run(path: Path, which: str | None = None) -> Path:
+    """The checkpoint of a run to use.
+
+    Args:
+        path: The run's folder, `runs/<name>/version_<k>`, or `runs/<name>`, of which the newest run counts, or a
+            checkpoint.
+        which: "best" or "last"; None for the best, or the last where nothing was validated.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if which not in (None, "best", "last"):
+        raise ConfigurationError("ckpt_path", "beside `run` must be 'best' or 'last'", repr(which))
+    if path.is_file():
+        return path
+    names = [f"{name}.ckpt" for name in ((which,) if which else ("best", "last"))]
+    folders = [path, *sorted(path.glob("version_*"), key=lambda folder: folder.stat().st_mtime, reverse=True)]
+    found = [file for folder in folders for name in names if (file := folder / "checkpoints" / name).is_file()]
+    if not found:
+        what = "no such folder" if not path.exists() else f"no {' or '.join(names)} in {path}"
+        raise ConfigurationError("run", "must be a run's folder with a checkpoint, or a checkpoint", what)
+    return found[0]
 
 
 def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
@@ -71,7 +132,8 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ConfigurationError(key, "must be a checkpoint with a 'state_dict'", f"none in {path}")
     if content.get("format") != FORMAT:
-        raise ConfigurationError(key, f"must be a checkpoint of format {FORMAT}", f"{content.get('format')} in {path}")
+        rule = f"must be a checkpoint of format {FORMAT}, which has all that a use of the network needs"
+        raise ConfigurationError(key, rule, f"format {content.get('format')} in {path}; train anew")
     _check_parts(content, f"{key}: {path}")
     return content
 

@@ -68,6 +68,7 @@ class Task(nn.Module, ABC):
 
     options: tuple[str, ...] = ()  # those of TaskConfig that only some kinds of target have
     default_head: type[Head] = LinearHead
+    label_type: type = str
 
     def __init__(self, name: str, target: Target, config: TaskConfig) -> None:
         super().__init__()
@@ -93,6 +94,14 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """Outputs [B, outputs] as columns of a table, in the user's own labels and unit; arrays go to files."""
+
+    def class_probabilities(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """Columns of the probability of every class, of outputs [B, outputs], beside those that `decode` gives."""
+        return {}
+
+    def decode_labels(self, labels: Tensor) -> list[Any]:
+        """Labels [B, ...] as `decode` writes predictions, each of the type `label_type`."""
+        return [self.target.describe(label) for label in labels]
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, [B], of outputs [B, outputs] and labels [B, ...]."""
@@ -190,7 +199,7 @@ def check_columns(tasks: Iterable[Task]) -> None:
     """
     owners: dict[str, str] = {}
     for task in tasks:
-        for column in task.decode(task.no_outputs()):
+        for column in {**task.decode(task.no_outputs()), **task.class_probabilities(task.no_outputs())}:
             if column in owners:
                 raise ConfigurationError(
                     "data.targets",

@@ -62,6 +62,11 @@ class CategoricalTask(Task):
         classes = [self.target.classes[i] for i in index.tolist()]
         return {self.name: classes, f"{self.name}_probability": probability.tolist()}
 
+    def class_probabilities(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """Of every class."""
+        columns = zip(self.target.classes, self.predictions(outputs).unbind(dim=1), strict=True)
+        return {f"{self.name}_probability_{name}": column.tolist() for name, column in columns}
+
     def _class_weights(self) -> Tensor | None:
         classes, weights = len(self.target.classes), self.config.class_weights
         if weights is None:
@@ -101,6 +106,10 @@ class BinaryTask(Task):
         probability = self.predictions(outputs).tolist()
         names = [self.target.names[p > 0.5] for p in probability]
         return {self.name: names, f"{self.name}_probability_{self.target.names[1]}": probability}
+
+    def class_probabilities(self, outputs: Tensor) -> dict[str, list[Any]]:
+        """Of the first name, too."""
+        return {f"{self.name}_probability_{self.target.names[0]}": (1 - self.predictions(outputs)).tolist()}
 
 
 class MultiLabelTask(Task):
@@ -144,10 +153,16 @@ class MultiLabelTask(Task):
             columns[f"{self.name}_probability_{name}"] = probabilities[:, index].tolist()
         return columns
 
+    def decode_labels(self, labels: Tensor) -> list[Any]:
+        """The classes joined by `|`, as they are predicted."""
+        rows = labels.tolist()
+        return ["|".join(name for name, y in zip(self.target.classes, row, strict=True) if y) or "|" for row in rows]
+
 
 class ContinuousTask(Task):
     """Squared error of the standardised value; absolute and root-mean-square error in the user's unit."""
 
+    label_type = float
     target: Continuous
     mean: Tensor
     std: Tensor
@@ -184,6 +199,10 @@ class ContinuousTask(Task):
         """The value, its column headed by the unit."""
         column = f"{self.name} ({self.target.unit})" if self.target.unit else self.name
         return {column: self.predictions(outputs).tolist()}
+
+    def decode_labels(self, labels: Tensor) -> list[Any]:
+        """The values, in the user's unit."""
+        return labels.tolist()
 
 
 TASKS: Mapping[type[Target], type[Task]] = {

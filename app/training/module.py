@@ -19,7 +19,7 @@ from app.measuring.stage import StageMetrics
 from app.network.network import BackboneFactory, Network, SharingFactory
 from app.ranks.collectives import sum_over_ranks
 from app.ranks.running_statistics import RunningStatistics
-from app.runs import read_checkpoint, stamp
+from app.runs import read_checkpoint, relabelled, stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
 from app.training.optimizer import options_of, restore_options, with_scheduler
@@ -78,6 +78,7 @@ class MultiTaskModule(LightningModule):
     Attributes:
         network: What is trained.
         step: The optimizer step under way, or the last one.
+        probabilities: Whether predictions have the probability of every class.
         balancing: Turns its losses into gradients.
         stages: Stage → its metrics.
         layer_factors: Layer → factor of its learning rate, whatever the phase of a schedule.
@@ -116,10 +117,11 @@ class MultiTaskModule(LightningModule):
         tasks_by_name = self.network.tasks
         self.stages = ModulesByName[StageMetrics]({s: StageMetrics(s, tasks_by_name) for s in ("train", "val", "test")})
         fresh = without_pretrained_weights()(self.network.fresh_sharing)
-        self.start = StartingPoint(init_from, reset_head, reset_layers, self.network.groups, fresh, read_checkpoint)
+        groups, other = self.network.groups, partial(relabelled, targets=targets)
+        self.start = StartingPoint(init_from, reset_head, reset_layers, groups, fresh, read_checkpoint, other)
         rates = {name: task.config.rate for name, task in tasks_by_name.items()}
         self.layer_factors = layer_factors(list(self.network.layers), layers.decay, rates)
-        self.step = TrainingStep(self.network.weights)
+        self.step, self.probabilities = TrainingStep(self.network.weights), False
         self._forget_callbacks()
         self.optimizer, self.lr_scheduler = torch.optim.AdamW if optimizer is None else optimizer, lr_scheduler
         self.lr_interval = lr_interval
@@ -225,10 +227,7 @@ class MultiTaskModule(LightningModule):
             return {}
         everything = torch.arange(len(batch.ids), device=batch.ids.device)
         outputs = self.network(batch.inputs, dict.fromkeys(self.network.tasks, everything))
-        columns: dict[str, list[Any]] = {}
-        for name, task in self.network.tasks.items():
-            columns |= task.decode(outputs[name])
-        return columns
+        return self.network.decoded(outputs, self.probabilities)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
@@ -282,8 +281,8 @@ class MultiTaskModule(LightningModule):
         self._statistics.close()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the number of its format."""
-        stamp(checkpoint)
+        """Write what the network takes and gives, and the number of the format."""
+        stamp(checkpoint, self.trainer.datamodule.contract)  # type: ignore[attr-defined]  # set by a connector
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Evaluate under any balancer, and train under another one: what one has learned is its own."""

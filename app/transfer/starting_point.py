@@ -16,6 +16,7 @@ from models.errors import ConfigurationError
 
 TRUNK, TASKS = "sharing.", "tasks."  # how the names of what is below the heads, and of what else tasks have, begin
 NETWORK = "network."  # and of all of it in a checkpoint
+KEY = "model.init_from"
 OURS = (TRUNK, HEAD, TASKS)
 State = dict[str, Tensor]
 
@@ -31,6 +32,8 @@ class StartingPoint:
         groups: Layer → names of its parameters below the heads, from input to output.
         fresh: Builds what is below the heads, without pretrained weights.
         read: Gives the content of a checkpoint, by its path and what the configuration calls it.
+        relabelled: By the content, the path and the key, tells the tasks whose labels have other classes or units
+            there; their heads begin anew.
 
     Attributes:
         given: Names of the parameters whose values are a starting point, and not drawn; known once it is applied.
@@ -42,6 +45,7 @@ class StartingPoint:
     groups: Mapping[str, Sequence[str]]
     fresh: Callable[[], nn.Module]
     read: Callable[[Path, str], Mapping[str, Any]]
+    relabelled: Callable[[Mapping[str, Any], Path, str], set[str]]
     given: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,10 +102,11 @@ class StartingPoint:
 
     def _take(self, path: str, wanted: State, layers: dict[str, str]) -> tuple[State, list[str]]:
         """Copy what fits; what that was, and a line a layer."""
-        content = self.read(Path(path), "model.init_from")["state_dict"]
-        found = _ours(_of_network(content))
+        content = self.read(Path(path), KEY)
+        found = _ours(_of_network(content["state_dict"]))
         _check_trunk(found, wanted, path)
-        heads = set() if self.reset_head else _same_heads(found, wanted, layers)
+        other = set() if self.reset_head else self.relabelled(content, Path(path), KEY)
+        heads = set() if self.reset_head else _same_heads(found, wanted, layers) - set(map(head_layer, other))
         fits = [name for name in wanted if (name in found and name.startswith(TRUNK)) or layers[name] in heads]
         for name in fits:
             wanted[name].copy_(found[name])
@@ -109,7 +114,8 @@ class StartingPoint:
         left = {name: x for name, x in found.items() if name not in taken}
         new = {name: x for name, x in wanted.items() if name not in taken}
         report = [("taken", taken, layers), ("left in the file", left, _guessed(left) | layers), ("new", new, layers)]
-        return taken, [line for what, tensors, of in report for line in _lines(what, tensors, of)]
+        why = [f"  {head_layer(task)}: of other classes or another unit in the file" for task in sorted(other)]
+        return taken, [*why, *(line for what, tensors, of in report for line in _lines(what, tensors, of))]
 
 
 def _of_network(state: Mapping[str, Tensor]) -> State:

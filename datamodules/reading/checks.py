@@ -125,7 +125,7 @@ def common_input(
             read, or a map is not of its image's size.
     """
     inputs = {
-        f"{source}, split {name!r}": _first_input(split, readers[name], targets)
+        f"{source}, split {name!r}": first_input("data.sources", split, readers[name], targets)
         for name, by_source in splits.items()
         for source, split in by_source.items()
     }
@@ -163,19 +163,24 @@ def _check_members(where: str, split: Split, task: str, target: Target, trained:
         )
 
 
-def _first_input(split: Split, reader: Reader, targets: Mapping[str, Target]) -> Inputs:
+def first_input(key: str, split: Split, reader: Reader, targets: Mapping[str, Target]) -> Inputs:
+    """The input [1, ...] of the first row that can be read; `key` is what a message calls the rows.
+
+    Raises:
+        ValueError: None can, or a map is not of its image's size.
+    """
     for row in range(len(split)):
         read = reader(split, torch.tensor([row]), torch.tensor([0]))
         if read.inputs is not None:
             break
     else:
-        raise DataError("data.sources", f"{split.name(0)} and all rows after it cannot be read")
+        raise DataError(key, f"{split.name(0)} and all rows after it cannot be read")
     if isinstance(read.inputs, dict):
         return read.inputs
     for task, labels in read.labels.items():
         if targets[task].dense and labels.shape[-2:] != read.inputs.shape[-2:]:
             raise DataError(
-                "data.sources",
+                key,
                 f"{split.name(row)}, target {task!r}: a label must be of its image's height and "
                 f"width, {tuple(read.inputs.shape[-2:])}",
                 tuple(labels.shape[-2:]),

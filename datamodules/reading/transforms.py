@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -45,6 +46,18 @@ class Transforms(ABC):
             ValueError: There is no transform for this network, or an option is wrong.
         """
 
+    @abstractmethod
+    def recorded(self, network: str | None) -> dict[str, Any]:
+        """What is done for validation and test, as plain values: `mean`, `std`, `interpolation` and what else there is.
+
+        Raises:
+            ValueError: There is no transform for this network.
+        """
+
+    def as_recorded(self, record: Mapping[str, Any]) -> Transforms:
+        """These transforms, for validation and test as another one recorded them of the same configuration."""
+        return self
+
 
 class TorchvisionTransforms(Transforms):
     """Transforms of torchvision.transforms.v2, or a user's own subclasses of its `Transform`.
@@ -81,6 +94,16 @@ class TorchvisionTransforms(Transforms):
     def of(self, split: SplitName, network: str | None) -> Transform:
         """`train` or `eval`, one after the other."""
         return partial(_one_by_one, self.train if split == "train" else self.eval)
+
+    def recorded(self, network: str | None) -> dict[str, Any]:
+        """Each of `eval` as it shows itself, and what the last of them says of itself under usual names."""
+        known = {
+            name: _plain(value)
+            for transform in _with_inner(self.eval)
+            for name in ("size", "interpolation", "mean", "std")
+            if (value := getattr(transform, name, None)) is not None
+        }
+        return {"steps": [str(transform) for transform in self.eval], **known}
 
 
 class TimmTransforms(Transforms):
@@ -121,6 +144,7 @@ class TimmTransforms(Transforms):
             if not 0 <= probability <= 1:
                 raise DataError(f"data.transform.{option}", "must be a probability", probability)
         self.model = model
+        self.record: Mapping[str, Any] = {}
         self.overrides: dict[str, Any] = {
             key: value for key, value in {"input_size": input_size, "crop_pct": crop_pct}.items() if value is not None
         }
@@ -144,7 +168,7 @@ class TimmTransforms(Transforms):
                 "TimmBackbone with a name, or data.transform.model name one",
                 "neither",
             )
-        config = {**_data_config(name), **self.overrides}
+        config = self._config(name) if split == "train" or not self.record else dict(self.record)
         grey = {key: (float(np.mean(config[key])),) for key in ("mean", "std")}
         options = self.augmentation if split == "train" else {}
         try:
@@ -155,6 +179,27 @@ class TimmTransforms(Transforms):
         except (AssertionError, ValueError) as error:  # as timm and torchvision raise for a wrong option
             raise DataError("data.transform", "timm must know the options", f"{options}: {error}") from error
         return partial(_by_timm, pipelines)
+
+    def recorded(self, network: str | None) -> dict[str, Any]:
+        """What timm says of the network's images, and what is said otherwise, under timm's names."""
+        name = self.model or network
+        return {} if name is None else {key: _plain(value) for key, value in self._config(name).items()}
+
+    def as_recorded(self, record: Mapping[str, Any]) -> Transforms:
+        """Another version of timm may say something else of the same network."""
+        transforms = copy.copy(self)
+        transforms.record = record
+        return transforms
+
+    def _config(self, name: str) -> dict[str, Any]:
+        return {**_data_config(name), **self.overrides}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text, and tuples of them; enumerations, as torchvision has for interpolations, by their names."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value if isinstance(value, str | int | float) else str(getattr(value, "value", value))
 
 
 def _data_config(name: str) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from datamodules.contract import Columns
 from datamodules.errors import DataError
 from datamodules.sources.folded import folded_splits
 from datamodules.sources.split import Split, SplitName
@@ -17,9 +18,11 @@ class Source(ABC):
 
     Attributes:
         targets: task → what its label is.
+        columns: Where a table has what the network takes, as far as this source knows.
     """
 
     targets: dict[str, Target]
+    columns: Columns | None = None
 
     @abstractmethod
     def split(self, name: SplitName) -> Split:
@@ -61,7 +64,7 @@ class FoldedSource(Source):
     """
 
     def __init__(self, source: Source, folds: Folds) -> None:
-        self.targets = source.targets
+        self.targets, self.columns = source.targets, source.columns
         given: dict[SplitName, Split] = {"train": source.split("train"), "val": source.split("val")}
         self._splits = {**folded_splits(given, source.targets, folds), "test": source.split("test")}
 
@@ -84,6 +87,15 @@ def fold_sources(sources: Mapping[str, Source], folds: Folds, targets: Mapping[s
         except DataError as error:
             raise DataError(f"data.sources.{name}", str(error)) from error
     return folded
+
+
+def joined_columns(sources: Iterable[Source]) -> Columns:
+    """Where a table has what a network takes that is trained on all sources; those of features are alike."""
+    known = [source.columns for source in sources if source.columns is not None]
+    image = next((columns.image for columns in known if columns.image is not None), None)
+    features = next((columns.features for columns in known if columns.features), ())
+    targets = {task: column for columns in reversed(known) for task, column in columns.targets.items()}
+    return Columns(image, next((columns.mode for columns in known), None), features, targets)
 
 
 def align_sources(sources: Mapping[str, Source]) -> dict[str, Source]:

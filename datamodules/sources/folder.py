@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from datamodules.contract import Columns
 from datamodules.errors import DataError
 from datamodules.sources.base import Source
 from datamodules.sources.cutting import cut
@@ -63,6 +64,7 @@ class Folder(Source):
                 repr(self.task),
             )
         folders = _folders(self.root)
+        self.columns = Columns(mode=mode)
         classes = _classes(folders)
         self.targets: dict[str, Target] = {self.task: Categorical(classes)}
         files = {name: _files(folder, classes) for name, folder in folders.items()}

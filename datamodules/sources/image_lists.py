@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from datamodules.contract import Columns
 from datamodules.errors import DataError
 from datamodules.sources.base import Source
 from datamodules.sources.images import ImageMode, ImageSplit
@@ -35,7 +36,7 @@ class ImageLists(Source):
 
     def __init__(self, path: str, lists: str, task: str | None = None, mode: ImageMode = "RGB") -> None:
         self.root, self.mode = Path(path).expanduser(), mode
-        self.task = task or Path(lists).name
+        self.task, self.columns = task or Path(lists).name, Columns(mode=mode)
         if not re.fullmatch(r"[\w-]+", self.task):
             raise DataError(
                 "task",

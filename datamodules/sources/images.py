@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from datamodules.errors import DataError, UnreadableRowError
@@ -16,6 +16,7 @@ from datamodules.sources.faults import message_of
 from datamodules.sources.split import Split
 
 ImageMode = Literal["RGB", "L"]
+WHITE = (255, 255, 255, 255)  # what shows through transparent pixels
 DEEP = ("I", "F")  # PIL's modes of more than 8 bits (I;16 among them), which its `convert` cuts off at 255
 
 
@@ -66,21 +67,12 @@ class ImageSplit(Split):
             raise UnreadableRowError(self.name(row), "the file must be there", f"none at {path}")
         try:
             with Image.open(path) as file:
-                file.load()
-                if file.mode == self.mode:  # of which `convert` would make a copy
-                    return file
-                if not file.mode.startswith(DEEP):
-                    return file.convert(self.mode)
-                pixels = np.asarray(file)
-        except MemoryError:  # no fault of the file: a size beyond reason is refused before
+                return converted(file, self.mode, self.name(row))
+        except (MemoryError, DataError):  # no fault of the file: a size beyond reason is refused before
             raise
         except Exception as error:  # of a broken file, PIL's decoders raise whatever its bytes lead to
             found = message_of(error)
             raise UnreadableRowError(self.name(row), f"{path} must be a whole image, found: {found}") from error
-        if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
-            found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
-            raise DataError(self.name(row), "pixels must be integers of 8 or 16 bits", found)
-        return Image.fromarray((pixels / 257).round().astype(np.uint8)).convert(self.mode)
 
     def name(self, row: int) -> str:
         """The row's file."""
@@ -101,6 +93,35 @@ class ImageSplit(Split):
             if file not in listed[folder]:
                 missing.append(row)
         return missing
+
+
+def converted(image: Image.Image, mode: str, where: str) -> Image.Image:
+    """An image decoded and upright, as its EXIF orientation says, in `mode`; transparent pixels are white.
+
+    Of an animation, the first frame counts. Grey images of 16 bits are scaled to 8 bits.
+
+    Args:
+        image: Of any mode.
+        mode: "RGB" for three channels, "L" for grey.
+        where: What the user calls it.
+
+    Raises:
+        ValueError: Its pixels are real numbers, or integers beyond 16 bits.
+    """
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == mode:  # of which `convert` would make a copy
+        return image
+    if image.mode.startswith(DEEP):
+        pixels = np.asarray(image)
+        if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
+            found = f"{pixels.dtype} from {pixels.min()} to {pixels.max()}"
+            raise DataError(where, "pixels must be integers of 8 or 16 bits", found)
+        return Image.fromarray((pixels / 257).round().astype(np.uint8)).convert(mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return image.convert(mode)
 
 
 def _check_names(root: Path, paths: Sequence[str]) -> None:

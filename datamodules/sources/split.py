@@ -62,6 +62,17 @@ class Split(ABC):
         """Labels [N_t, ...] of the rows that carry one, where they are in memory."""
         return self._labels[task][self.labelled[task]]
 
+    def renumber(self, task: str, numbers: Tensor) -> int:
+        """Give every class of a task another number, of `numbers` [C]; rows of one below 0 lose their label.
+
+        Returns:
+            How many did.
+        """
+        labels, labelled = self._labels[task], self.labelled[task]
+        new = torch.where(labelled, numbers[labels.long()], 0)
+        self._labels[task], self.labelled[task] = new.clamp_min(0), labelled & (new >= 0)
+        return int((new < 0).sum())
+
     def labels_of(self, row: int) -> dict[str, Tensor]:
         """Task → label of one row."""
         return {task: labels[row] for task, labels in self._labels.items()}

@@ -66,6 +66,17 @@ class Target(ABC):
         """
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
+    def same_labels(self, other: Target) -> bool:
+        """Whether the labels of another target mean the same: its kind, its classes and their order, its unit."""
+        mine, theirs = (
+            (type(each), each.class_names, getattr(each, "unit", None), each.outputs) for each in (self, other)
+        )
+        return mine == theirs
+
+    def numbers_in(self, other: Target) -> Tensor | None:
+        """The number [C] that each class has in another target, -1 for none; None where labels are no such numbers."""
+        return None
+
     def typed(self, numbers: Tensor) -> Tensor:
         """Labels that were read as float64 `numbers` in the type in which they are held."""
         return numbers.to(torch.get_default_dtype())

@@ -63,6 +63,13 @@ class Categorical(Target):
         return torch.arange(len(labels)), labels.long()
 
     @override
+    def numbers_in(self, other: Target) -> Tensor | None:
+        if not isinstance(other, Categorical):
+            return None
+        numbers = {name: number for number, name in enumerate(other.classes)}
+        return torch.tensor([numbers.get(name, -1) for name in self.classes])
+
+    @override
     def typed(self, numbers: Tensor) -> Tensor:
         whole = torch.equal(numbers, numbers.round())  # others stay real, for `invalid` to refuse
         return numbers.long() if whole else super().typed(numbers)

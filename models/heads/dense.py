@@ -50,7 +50,7 @@ class DenseHead(Head):
         height, width = (side // gcd(*self.size) for side in self.size)  # in lowest terms
         scale = isqrt(feature.shape[1] // (height * width))
         height, width = scale * height, scale * width
-        return feature[:, -height * width :].mT.reshape(len(feature), -1, height, width)
+        return feature[:, -height * width :].mT.reshape(feature.shape[0], -1, height, width)
 
 
 def map_stage(channels: list[int], stage: int, option: str) -> int:

@@ -118,4 +118,4 @@ def _backbones(module: nn.Module, path: str) -> Iterator[tuple[str, Backbone]]:
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
     """The rows of a batch [B, ...]; the batch itself where these are all of them."""
-    return x if len(rows) == len(x) else x.index_select(0, rows)
+    return x if rows.shape[0] == x.shape[0] else x.index_select(0, rows)  # len() would be a constant in an export

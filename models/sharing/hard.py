@@ -42,7 +42,7 @@ class HardSharing(Sharing):
         """The backbone's features, one a stage, of the batch's rows or of those of `rows_in_trunk`."""
         features: list[Tensor]
         if self.statistics == "batch" or not self.training:
-            with statistics_of(_rows(inputs)):
+            with statistics_of(_rows(inputs), self.training):
                 features = self.backbone(inputs)
             return features
         own = self.rows_in_trunk(rows)
@@ -113,4 +113,5 @@ def gather(inputs: Inputs, rows: Tensor) -> Inputs:
 
 
 def _rows(inputs: Inputs) -> int:
-    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+    x = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
+    return x.shape[0]

@@ -29,7 +29,7 @@ class IndependentNetworks(Sharing):
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
         features = {}
         for task, chosen in rows.items():
-            with statistics_of(len(chosen)):
+            with statistics_of(chosen.shape[0], self.training):
                 features[task] = self.networks[task](_take(inputs, chosen))
         return features
 

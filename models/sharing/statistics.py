@@ -87,9 +87,9 @@ class StatisticsOfOne(TorchFunctionMode):
         return call(*args, **(kwargs or {}))
 
 
-def statistics_of(rows: int) -> AbstractContextManager[Any]:
+def statistics_of(rows: int, training: bool) -> AbstractContextManager[Any]:
     """What batch normalisation of so many rows is to be done in: a single row may be a single value a channel."""
-    return StatisticsOfOne() if rows == 1 else nullcontext()
+    return StatisticsOfOne() if training and rows == 1 else nullcontext()
 
 
 def _normalised(

@@ -144,10 +144,16 @@ def test_features_follow_the_training_rows_alone(tmp_path: Path) -> None:
     )
     std = np.std([1, 2, 3, 2])
     train, val, test = (table.split(name).inputs for name in SPLITS)
-    expected = [[-1 / std, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [1 / std, 0, 1, 0], [0, 0, 0, 1]]
+    expected = [  # the number and whether it is missing, twice; the two words, and whether it is neither
+        [-1 / std, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 1, 0, 0, 0, 0, 1],
+        [1 / std, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+    ]
     assert torch.allclose(train, torch.tensor(expected, dtype=train.dtype))
-    assert torch.allclose(val, torch.tensor([[98 / std, 0, 0, 0], [0, 0, 0, 1]], dtype=val.dtype))
-    assert test.tolist() == [[0, 0, 1, 0]]
+    assert torch.allclose(val, torch.tensor([[98 / std, 0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1, 0]], dtype=val.dtype))
+    assert test.tolist() == [[0, 0, 0, 0, 1, 0, 0]]
 
 
 def test_rows_of_features_are_called_by_their_place_in_the_file(tmp_path: Path) -> None:

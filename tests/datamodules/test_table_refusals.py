@@ -207,7 +207,7 @@ def test_refused_file(tmp_path: Path, name: str, content: bytes | None, message:
         (
             [[1], [2], [3]],
             {"features": ["x"]},
-            "t.parquet, column 'x': a feature must be of text, numbers or booleans, found",
+            "t.parquet, column 'x': a feature must be of text, numbers, dates or booleans, found",
         ),
         ([1, 2, 3], {"image": "x"}, "t.parquet, column 'x': image files must be text, found Int64"),
     ],

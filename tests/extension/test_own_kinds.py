@@ -180,8 +180,9 @@ def test_they_are_learned_in_folds_and_predicted(train_here: Callable, tmp_path:
     assert cli.model.network.tasks["stage"].smallest == 0.5
     train_here("predict", "--config", "mine.yaml")
     header, first, *_ = (tmp_path / "runs/small/version_0/predictions.csv").read_text().splitlines()
-    assert header == "row,source,sample,stage,hue"
+    assert header == "row,source,sample,stage,hue,stage_true"
     assert first.split(",")[3] in ("early", "middle", "late")
+    assert first.split(",")[5] in ("stage early", "stage middle", "stage late")
     assert np.load(tmp_path / "runs/small/version_0/predictions/hue/0.npy").shape == (12, 12)
 
 

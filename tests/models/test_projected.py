@@ -6,7 +6,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from app.cli.options import timm_name
+from app.configuration import timm_name
 from models.backbones import LeNet, Projected, TimmBackbone
 
 RESNET = partial(TimmBackbone, name="resnet10t")

@@ -25,7 +25,9 @@ ALONE = {
 OTHER_ROOMS = {  # of app, that a room may import from
     "ranks": set(),
     "tasks": set(),
-    "runs": {"ranks"},
+    "configuration": {"network", "tasks"},
+    "exports": {"network", "runs"},
+    "runs": {"configuration", "network", "ranks"},
     "balancing": {"ranks"},
     "network": {"tasks"},
     "measuring": {"balancing", "ranks", "tasks"},

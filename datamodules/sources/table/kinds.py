@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,14 +83,49 @@ def read_labels(table: str, cells: pl.Series, given: Column) -> Labels:
     if kind == "continuous":
         return Labels(Continuous(given.unit), _numbers(table, cells), labelled)
     if kind == "multilabel":
-        return _multilabel(table, _texts(cells), classes, labelled)
-    classes = classes or _texts(distinct.sort()).to_list()
+        return _multilabel(table, texts(cells), classes, labelled)
+    classes = classes or texts(distinct.sort()).to_list()
     if kind == "binary" and len(classes) != 2:
         raise DataError(where, "a binary target must have two classes", f"{len(classes)}: {classes}")
-    index = _index(table, _texts(cells), classes)
+    index = _index(table, texts(cells), classes)
     if kind == "binary":
         return Labels(Binary((classes[0], classes[1])), index.float(), labelled)
     return Labels(Categorical(tuple(classes)), index, labelled)
+
+
+def labels_of(table: str, cells: pl.Series, known: Target) -> Labels:
+    """The labels in a target column of a target that was trained; rows of other classes have none, and that is said.
+
+    Raises:
+        ValueError: A cell of numbers is not one, or the target is of a kind that tables do not hold.
+    """
+    labelled = cells.is_not_null()
+    classes, several = known.class_names, known.label_shape != ()
+    if classes is None:
+        if several:
+            raise DataError(place(table, cells.name), "a target must be of classes or numbers", type(known).__name__)
+        return Labels(known, _numbers(table, cells), torch.tensor(labelled.to_numpy()))
+    names = texts(cells)
+    unseen = _unseen(names, classes, several)
+    if unseen.any():
+        others = sorted(names.filter(unseen).unique())
+        warnings.warn(
+            f"{place(table, cells.name)}: {unseen.sum()} rows of classes that were not trained cannot be scored: "
+            f"{', '.join(others[:5])}" + (", …" if others[5:] else ""),
+            stacklevel=2,
+        )
+    names, mask = names.set(unseen, None), torch.tensor((labelled & ~unseen).to_numpy())
+    if several:
+        return Labels(known, _multilabel(table, names, list(classes), mask).values, mask)
+    return Labels(known, known.typed(_index(table, names, list(classes)).double()), mask)
+
+
+def _unseen(names: pl.Series, classes: Sequence[str], several: bool) -> pl.Series:
+    """Which cells name a class that is none of `classes`, or, where one may name several, have such a part."""
+    distinct = names.drop_nulls().unique().to_list()
+    parts = {name: [part.strip() for part in name.split("|")] if several else [name] for name in distinct}
+    others = [name for name in distinct if not {*parts[name]} <= {*classes, ""}]
+    return names.is_in(others).fill_null(False)
 
 
 def codes(cells: pl.Series) -> Tensor:
@@ -124,7 +161,7 @@ def _infer(table: str, cells: pl.Series, values: int, listed: bool) -> Kind:
     return "categorical" if listed or few or not cells.dtype.is_numeric() else "continuous"
 
 
-def _texts(cells: pl.Series) -> pl.Series:
+def texts(cells: pl.Series) -> pl.Series:
     """Cells as class names: whole numbers without a fraction, booleans as true and false."""
     if cells.dtype.is_float() and ((cells % 1 == 0) & (cells.abs() < EXACT)).all():
         cells = cells.cast(pl.Int64)

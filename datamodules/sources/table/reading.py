@@ -45,6 +45,7 @@ def read_table(
     texts: Collection[str] = (),
     classes: Mapping[str, Collection[str]] | None = None,
     same_but: str | None = None,
+    untyped: Collection[str] = (),
 ) -> Cells:
     """Read `columns` of a CSV or Parquet file.
 
@@ -58,36 +59,59 @@ def read_table(
         texts: Columns that are text in a CSV, whatever their cells, and in which empty cells alone are null.
         classes: Column → its classes, which are no empty cells even if one is called NA.
         same_but: Find the rows that are the same in all columns but this one.
+        untyped: Columns that are text in a CSV, whatever their cells.
 
     Raises:
         ValueError: The file is not there, is no such table or has no row, or a column is not in it or more than once.
+    """
+    suffix, names = path.suffix.lower(), list(dict.fromkeys(columns))
+    header = columns_of(path)
+    check_columns(path.name, names, header)
+    with reading(path):
+        if suffix == ".parquet":
+            frame = pl.read_parquet(path, columns=None if same_but else names)
+            blank = pl.repeat(False, len(frame), eager=True)
+        else:
+            frame = _read_csv(path, header)  # whole, or nobody notices a line with too many cells
+            blank = frame.select(pl.all_horizontal(empty(pl.all()))).to_series()
+    if blank.all():
+        raise DataError(path, "a table must have at least one row", "none below its header")
+    typed = {*names} - {*untyped} if suffix == ".csv" else set()
+    tidied = [
+        _text(frame[name]) if name in texts else tidy(frame[name], name in typed, (classes or {}).get(name, ()))
+        for name in names
+    ]
+    same = first_of_same(frame.drop(same_but)) if same_but else None
+    return Cells(pl.DataFrame(tidied), blank, same)
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of the columns of a CSV or Parquet file.
+
+    Raises:
+        ValueError: The file is not there, or is no such table.
     """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise DataError(path, "a table's suffix must be .csv or .parquet", repr(path.suffix))
     if not path.is_file():
         raise DataError(path, "the table must be there", "no such file")
-    names = list(dict.fromkeys(columns))
+    with reading(path):
+        return list(pl.read_parquet_schema(path)) if suffix == ".parquet" else _header(path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file, and in a CSV the row, in what its readers raise.
+
+    Raises:
+        ValueError: It is no whole table.
+    """
     try:
-        if suffix == ".parquet":
-            _check_columns(path.name, names, list(pl.read_parquet_schema(path)))
-            frame = pl.read_parquet(path, columns=None if same_but else names)
-            blank = pl.repeat(False, len(frame), eager=True)
-        else:
-            _check_columns(path.name, names, header := _header(path))
-            frame = _read_csv(path, header)  # whole, or nobody notices a line with too many cells
-            blank = frame.select(pl.all_horizontal(_empty(pl.all()))).to_series()
+        yield
     except (PolarsError, PanicException, UnicodeDecodeError, csv.Error) as error:
-        reason = (_ragged_line(path) if suffix == ".csv" else None) or str(error).partition("\n")[0]
-        raise DataError(path, f"must be a whole {suffix[1:]} table, found: {reason}") from error
-    if blank.all():
-        raise DataError(path, "a table must have at least one row", "none below its header")
-    tidy = [
-        _text(frame[name]) if name in texts else _tidy(frame[name], suffix == ".csv", (classes or {}).get(name, ()))
-        for name in names
-    ]
-    same = first_of_same(frame.drop(same_but)) if same_but else None
-    return Cells(pl.DataFrame(tidy), blank, same)
+        reason = (ragged_line(path) if path.suffix.lower() == ".csv" else None) or str(error).partition("\n")[0]
+        raise DataError(path, f"must be a whole {path.suffix.lower()[1:]} table, found: {reason}") from error
 
 
 def numeric(text: pl.Series) -> pl.Series:
@@ -153,16 +177,22 @@ def _read_csv(path: Path, header: Sequence[str]) -> pl.DataFrame:
     if len(names) != len(header) or any(a != b for a, b in zip(names, header, strict=True) if header.count(b) == 1):
         found = f"a header that ends with {names[-1]!r}" if names else "none"
         raise DataError(path, "lines must end with a line feed, or with a carriage return and one", found)
-    if frame.to_series(-1).null_count() and (ragged := _ragged_line(path)):
+    if frame.to_series(-1).null_count() and (ragged := ragged_line(path)):
         raise DataError(path, f"must be a whole csv table, found: {ragged}")
     return frame
 
 
-def _empty(text: pl.Expr) -> pl.Expr:
+def empty(text: pl.Expr) -> pl.Expr:
+    """Whether a cell of text is blank."""
     return (text.str.strip_chars() == "").fill_null(True)
 
 
-def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) -> None:
+def check_columns(table: str, columns: Sequence[str], header: Sequence[str]) -> None:
+    """Refuse columns that a header has not, or more than once.
+
+    Raises:
+        ValueError: There is one.
+    """
     for name in columns:
         if name not in header:
             near = difflib.get_close_matches(name, header, n=3)
@@ -172,7 +202,7 @@ def _check_columns(table: str, columns: Sequence[str], header: Sequence[str]) ->
             raise DataError(place(table, name), "must be in the header once", f"{header.count(name)} times")
 
 
-def _ragged_line(path: Path) -> str | None:
+def ragged_line(path: Path) -> str | None:
     """The first row of a CSV with more or fewer cells than the header, in words. A blank line is none."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, _cells_of_any_length():
         lines = csv.reader(file)
@@ -191,7 +221,7 @@ def _text(cells: pl.Series) -> pl.Series:
     return text.set(text == "", None)
 
 
-def _tidy(cells: pl.Series, numbers: bool, classes: Collection[str]) -> pl.Series:
+def tidy(cells: pl.Series, numbers: bool, classes: Collection[str]) -> pl.Series:
     """A column without blanks, empty texts and NaN; text that is all numbers as such, where `numbers` says so."""
     if cells.dtype.is_decimal():
         return cells.cast(pl.Float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -15,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.contract import Columns, Contract, Feature, contract_in_force
 from datamodules.errors import DataError
 from datamodules.sources.base import Source
 from datamodules.sources.images import ImageMode
 from datamodules.sources.split import SPLITS, SplitName
-from datamodules.sources.table.features import Features
-from datamodules.sources.table.kinds import Column, read_labels
+from datamodules.sources.table.features import FeatureColumn, Features, kind_of
+from datamodules.sources.table.kinds import Column, labels_of, read_labels
 from datamodules.sources.table.reading import first, first_of_same, place, read_table
 from datamodules.sources.table.splits import FeatureRows, ImageRows
 from datamodules.splits.folds import Folds, strata_of
@@ -39,9 +41,10 @@ class Table(Source):
         targets: The target columns, which are the tasks: a list, or task → what its column holds, null to infer it.
         image: The column of image files, relative to the table's folder.
         mode: "RGB" for images of three channels, "L" for grey ones.
-        features: Columns of numbers, standardised by the training split, or of text and booleans, one-hot; an empty
-            cell is 0. A row's input is its image, its features [F], or a dict of `image` and `features`. Tables of one
-            run have the same features, and all of their training splits are taken together.
+        features: Columns of numbers, standardised by the training split, of text and booleans, one-hot, or of dates: a
+            list, or column → how it is taken, null to infer it. An empty cell is 0, and where training rows have such,
+            one more input says so. A row's input is its image, its features [F], or a dict of `image` and `features`.
+            Tables of one run have the same features, and all of their training splits are taken together.
         split: The column that says train, val or test, in small letters or capitals. Without images, but with a feature
             of real numbers, rows of two splits must not be copies: equal in all other columns of the file.
         fractions: Without it, the share of rows for training, validation and test. A class that would have no row for
@@ -61,34 +64,45 @@ class Table(Source):
         targets: list[str] | dict[str, Column | None],
         image: str | None = None,
         mode: ImageMode = "RGB",
-        features: list[str] | None = None,
+        features: list[str] | dict[str, FeatureColumn | None] | None = None,
         split: str | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
         stratify: str | None = None,
         group: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.path, self.mode = Path(path).expanduser(), mode
+        self.path, self.mode, self._image = Path(path).expanduser(), mode, image
         given = dict.fromkeys(targets) if isinstance(targets, list) else targets
         columns = {task: column or Column() for task, column in given.items()}
-        names = {task: column.column or task for task, column in columns.items()}
-        features = features or []
-        _check_arguments(self.path.name, names, image, features, split, stratify)
+        names = self._names = {task: column.column or task for task, column in columns.items()}
+        taken = {name: column or FeatureColumn() for name, column in _by_name(features).items()}
+        contract = contract_in_force()
+        known = _known_features(contract, list(taken))
+        _check_arguments(self.path.name, names, image, list(features or ()), split, stratify)
         cells = read_table(
             self.path,
-            [name for name in (*names.values(), image, *features, split, group) if name is not None],
+            [name for name in (*names.values(), image, *taken, split, group) if name is not None],
             texts=[name for name in (image, group) if name is not None],
             classes={names[task]: [str(each) for each in column.classes or ()] for task, column in columns.items()},
             same_but=None if image else split,
+            untyped=[name for name, feature in known.items() if kind_of(feature) != "numbers"],
         )
         self._alike: list[Table] | None = None  # this one alone
         frame, self._blank = cells.columns, torch.tensor(cells.blank.to_numpy())
-        labels = {task: read_labels(self.path.name, frame[names[task]], column) for task, column in columns.items()}
+        trained = contract.targets if contract and contract.whole else {}
+        labels = {
+            task: labels_of(self.path.name, frame[names[task]], trained[task])
+            if task in trained
+            else read_labels(self.path.name, frame[names[task]], column)
+            for task, column in columns.items()
+        }
         self.targets: dict[str, Target] = {task: each.target for task, each in labels.items()}
         self._labels = {task: each.values for task, each in labels.items()}
         self._labelled = {task: each.labelled for task, each in labels.items()}
-        self._features = Features(self.path.name, [frame[name] for name in features]) if features else None
-        self._paths = _paths(self.path.name, frame[image], cells.blank) if image else None
+        taken |= {name: FeatureColumn(kind_of(feature)) for name, feature in known.items()}
+        self._features = Features(self.path.name, [frame[name] for name in taken], taken) if taken else None
+        self._known = tuple(known.values())
+        self._paths = image_paths(self.path.name, frame[image], cells.blank) if image else None
         self._same_image = None if self._paths is None else _same(pl.Series(map(normpath, self._paths)))
         self._groups = _groups(self.path.name, frame[group], cells.blank) if group else None
         if group is not None and group == image:
@@ -102,8 +116,7 @@ class Table(Source):
     def split(self, name: SplitName) -> FeatureRows | ImageRows:
         """Inputs are images, features [N, F], or both."""
         rows = self._rows[name]
-        training = [(table._features, table._rows["train"]) for table in self._alike or [self] if table._features]
-        features = None if self._features is None else self._features.of(rows, training)
+        features = None if self._features is None else self._features.of(rows, self.columns.features)
         labels = {task: values[rows] for task, values in self._labels.items()}
         labelled = {task: mask[rows] for task, mask in self._labelled.items()}
         groups = None if self._groups is None else self._groups[rows]
@@ -112,6 +125,13 @@ class Table(Source):
             return ImageRows(self.path, rows, paths, self.mode, features, labels, labelled, groups)
         assert features is not None
         return FeatureRows(self.path.name, rows, features, labels, labelled, groups)
+
+    @cached_property
+    def columns(self) -> Columns:  # type: ignore[override]  # worked out where it is asked for
+        """Where the inputs and labels are, and what the training rows say of the features, or said in the contract."""
+        alike = [(table._features, table._rows["train"]) for table in self._alike or [self] if table._features]
+        features = self._known or (self._features.fitted(alike) if self._features else ())
+        return Columns(self._image, self.mode, features, self._names)
 
     def folded(self, folds: Folds) -> Table:
         """This table with a fold for validation; the features' statistics are those of the new training rows."""
@@ -124,7 +144,7 @@ class Table(Source):
         parts = self._blank.long().neg()
         parts[self._rows["test"]] = SPLITS.index("test")
         parts[rows] = torch.where(held_out, SPLITS.index("val"), SPLITS.index("train"))
-        table = copy.copy(self)
+        table = self._copied()
         table._place(parts)
         return table
 
@@ -142,8 +162,14 @@ class Table(Source):
         if list(self._features.kinds.items()) != list(expected.items()):
             rule = f"features must be those of the other table, {other!r}, {expected}"
             raise DataError(f"data.sources.{name}", rule, self._features.kinds)
-        table = copy.copy(self)
+        table = self._copied()
         table._alike = [tables[key] for key in kinds]
+        return table
+
+    def _copied(self) -> Table:
+        """Another one, of which the columns are worked out anew."""
+        table = copy.copy(self)
+        table.__dict__.pop("columns", None)
         return table
 
     def _given_parts(self, cells: pl.Series, blank: pl.Series) -> Tensor:
@@ -209,6 +235,17 @@ class Table(Source):
             )
 
 
+def _by_name(features: list[str] | dict[str, FeatureColumn | None] | None) -> dict[str, FeatureColumn | None]:
+    """Column → how it is taken, as far as that is given."""
+    return features if isinstance(features, dict) else dict.fromkeys(features or ())
+
+
+def _known_features(contract: Contract | None, columns: Sequence[str]) -> dict[str, Feature]:
+    """What training knew of the feature columns, if it had these; else nothing."""
+    known = {feature.name: feature for feature in contract.columns.features} if contract else {}
+    return known if list(known) == list(columns) else {}
+
+
 def _check_arguments(
     table: str,
     names: Mapping[str, str],
@@ -238,8 +275,12 @@ def _check_arguments(
         raise DataError(table, "`stratify` must not be given with `split`", f"{stratify!r} and {split!r}")
 
 
-def _paths(table: str, cells: pl.Series, blank: pl.Series) -> NDArray[Any]:
-    """Image files [N], in one block of memory, empty where a line is blank."""
+def image_paths(table: str, cells: pl.Series, blank: pl.Series) -> NDArray[Any]:
+    """Image files [N], in one block of memory, empty where a line is blank.
+
+    Raises:
+        ValueError: A cell is empty or no text, or a path has backslashes.
+    """
     if cells.dtype != pl.String:
         raise DataError(place(table, cells.name), "image files must be text", cells.dtype)
     empty = cells.is_null() & ~blank

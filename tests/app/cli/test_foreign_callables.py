@@ -8,7 +8,7 @@ from conftest import SMALL
 from jsonargparse import Namespace
 from torch import nn
 
-from app.cli.fitting import Fitting
+from app.configuration.fitting import Fitting
 from models.errors import ConfigurationError
 
 CALLS = {

@@ -64,6 +64,5 @@ def test_source_backbone_and_head_of_a_user(train_here: Callable, tmp_path: Path
     assert list(results["tasks"]) == ["radius", "half-planes"]
     train_here("predict", "--config", "mine.yaml")
     header = (tmp_path / "runs/small/version_0/predictions.csv").read_text().splitlines()[0]
-    assert (
-        header == "row,source,sample,radius (m),half-planes,half-planes_probability_right,half-planes_probability_upper"
-    )
+    predicted = "radius (m),half-planes,half-planes_probability_right,half-planes_probability_upper"
+    assert header == f"row,source,sample,{predicted},radius_true,half-planes_true"

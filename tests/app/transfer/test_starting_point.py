@@ -10,7 +10,9 @@ from conftest import SMALL
 from torch import Tensor, nn
 
 from app.balancing import UncertaintyWeighting
+from app.runs import stamp
 from app.training.module import MultiTaskModule
+from datamodules.contract import Contract
 from datamodules.targets import Categorical, Continuous, Target
 from models.backbones import Backbone, LeNet, TimmBackbone
 
@@ -42,7 +44,9 @@ def values(network: nn.Module) -> dict[str, Tensor]:
 def file(tmp_path: Path) -> str:
     trained = build(0, balancer=UncertaintyWeighting())
     spread(trained)
-    torch.save({"state_dict": trained.state_dict(), "format": 1}, tmp_path / "trained.ckpt")
+    content = {"state_dict": trained.state_dict()}
+    stamp(content, Contract(TASKS, SHAPE))
+    torch.save(content, tmp_path / "trained.ckpt")
     return str(tmp_path / "trained.ckpt")
 
 
@@ -63,6 +67,7 @@ def test_what_fits_is_taken_and_all_is_told(file: str) -> None:
     assert {f"network.{name}" for name in network.start.given} == parameters & set(taken)
     assert lines[0] == f"model.init_from: {file}"
     assert "  taken: heads.sum, 4 tensors of 515 numbers" in lines
+    assert "  heads.left: of other classes or another unit in the file" in lines
     assert "  left in the file: heads.left, 2 tensors of 5,130 numbers" in lines
     assert [line for line in lines if line.startswith("  new")] == [
         "  new: heads.left, 2 tensors of 1,026 numbers",
@@ -166,3 +171,16 @@ def test_nothing_to_start_from_is_one_line(train_here: Callable, capfd: pytest.C
     assert (
         capfd.readouterr().err.splitlines()[-1].startswith("error: model.init_from: must be a file, found nowhere.ckpt")
     )
+
+
+@pytest.mark.parametrize("classes", [("one", "two"), tuple("9876543210")], ids=["others", "another order"])
+def test_a_head_of_other_classes_is_not_taken(file: str, classes: tuple[str, ...]) -> None:
+    network = build(1, targets={**TASKS, "left": Categorical(classes)}, init_from=file)
+    before = values(network)
+    assert "  heads.left: of other classes or another unit in the file" in start(network)
+    for name, x in network.state_dict().items():
+        assert (
+            torch.equal(x, before[name])
+            == (not name.startswith(("network.sharing.", "network.heads.sum", "network.tasks.sum")))
+            or not x.numel()
+        ), name
