@@ -55,7 +55,8 @@ class _Csv:
         self.file, self.begun = file, False
 
     def append(self, frame: pl.DataFrame) -> None:
-        frame.write_csv(self.file, include_header=not self.begun)
+        text = frame.write_csv(include_header=not self.begun)  # Polars' own error of a full disk has no number
+        self.file.write(text.encode())
         self.begun = True
 
     def close(self) -> None:

@@ -69,11 +69,17 @@ def test_of_a_run_that_goes_on(train_here: Callable, refused: Callable[..., str]
 def test_of_predictions_and_of_the_sheet(train_here: Callable, refused: Callable[..., str]) -> None:
     small = "--config", str(SMALL), "--name", "small"
     train_here("fit", *small, *SHORT, "--trainer.max_epochs", "1")
-    for command, file in (("predict", RUN / "predictions.csv"), ("data", RUN.parent / "data.png")):
-        train_here(command, *small)
+    predict = "predict", *small, "--overwrite", "true"
+    table = *predict, "--output", "p.parquet"
+    for arguments, file in (
+        (predict, RUN / "predictions.csv"),
+        (table, Path("p.parquet")),
+        (("data", *small), RUN.parent / "data.png"),
+    ):
+        train_here(*arguments)
         before = file.read_bytes()
         fill(file)
-        assert refused(command, *small) == f"error: {file}: {FULL}"
+        assert refused(*arguments) == f"error: {file}: {FULL}"
         assert file.read_bytes() == before
 
 

@@ -79,7 +79,7 @@ def test_evaluation_of_two_ranks_is_that_of_one(
         capfd.readouterr()
         done = launch("test", *partial, "--trainer.devices", *ranks)
         tables.append(capfd.readouterr().out if launch is train_here else done.stdout)
-        launch("predict", *partial, "--trainer.devices", *ranks)
+        launch("predict", *partial, "--trainer.devices", *ranks, "--overwrite", "true")
         with (folder / "predictions.csv").open() as file:
             predictions.append(list(csv.DictReader(file)))
     one, two = (table[table.index("task") :] for table in tables)

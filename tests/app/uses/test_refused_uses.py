@@ -43,7 +43,7 @@ def test_uses_of_a_table(train_here: Callable, refused: Callable, capfd: pytest.
     np.save("x.npy", np.zeros((3, 4), np.float32))
     Path("p.parquet").touch()
     cases = {
-        ("predict", "--run", "runs/none"): "run: must be a run's folder with a checkpoint, or a checkpoint, found no such fol",
+        ("predict", "--run", "runs/none"): "run: must be a run's folder with a checkpoint, or a checkpoint, found no",
         ("predict", "--run", "."): "run: must be a run's folder with a checkpoint, or a checkpoint, found no best",
         (*new, "none.csv"): "input: must be there, found nothing at none.csv",
         (*new, "lacks.csv", *out): "lacks.csv: a column must be in the header, found no 'hue'; ",
@@ -56,7 +56,7 @@ def test_uses_of_a_table(train_here: Callable, refused: Callable, capfd: pytest.
         (*new, "rows.csv", "--output", "p.parquet"): "output: must not be there yet, or `--overwrite true` be given",
         (*new, "rows.csv", "--output", "p.xlsx"): "output: must end with .csv or .parquet, found p.xlsx",
         (*new, "rows.csv", "--split", "val", *out): "split: is of the run's own data, and must not be given beside",
-        ("test", "--run", "runs/table", "--input", "unlabelled.csv"): "unlabelled.csv: a column must be in the header, fo",
+        ("test", "--run", "runs/table", "--input", "unlabelled.csv"): "unlabelled.csv: a column must be in the ",
         ("export", "--run", "runs/table", "--output", "x.pt2"): "output: must end with .onnx in the format onnx",
         ("export", "--run", "runs/table", "--format", "timm"): "format: timm is for networks with a TimmBackbone",
     }  # fmt: skip
@@ -81,7 +81,7 @@ def test_uses_of_images(train_here: Callable, refused: Callable) -> None:
     Path("notes.txt").touch()
     cases = {
         (*new, "small.png"): "input: inputs must be of the shape (3, 8, 9), as in training, found (3, 8, 5)",
-        (*new, "broken.jpg"): "broken.jpg: broken.jpg must be a whole image, found: ",
+        (*new, "broken.jpg"): "broken.jpg: ./broken.jpg must be a whole image, found: ",
         (*new, "none"): "input: must have at least one row, found none",
         (*new, "notes.txt"): "input: a file's name must end with one of ",
         (*new, "img", "rows.csv"): "input: a file's name must end with one of ",
