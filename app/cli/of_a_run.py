@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from argparse import Action
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
@@ -45,6 +45,17 @@ def add_run(parser: LightningArgumentParser) -> None:
         default=None,
         help="A run's folder, or a checkpoint of one, in place of a configuration: its best checkpoint is read, or "
         "the last, unless `ckpt_path` says which.",
+    )
+
+
+def add_which_run(parser: LightningArgumentParser) -> None:
+    """Add the options of a command that needs nothing but a run."""
+    parser.add_argument("--run", type=str, required=True, help="A run's folder, or a checkpoint of one.")
+    parser.add_argument(
+        "--ckpt_path",
+        type=Literal["best", "last"] | None,
+        default=None,
+        help="Which checkpoint of the run; null for the best, or the last where nothing was validated.",
     )
 
 

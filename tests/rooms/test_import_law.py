@@ -27,6 +27,7 @@ OTHER_ROOMS = {  # of app, that a room may import from
     "tasks": set(),
     "configuration": {"network", "tasks"},
     "exports": {"network", "runs"},
+    "serving": {"exports", "runs"},
     "runs": {"configuration", "network", "ranks"},
     "balancing": {"ranks"},
     "network": {"tasks"},

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.command import Command, Session
+from app.cli.of_a_run import add_which_run
 from app.exports import ENDINGS, export
 from app.runs import checkpoint_of_run, load_run, run_of
 from models.errors import ConfigurationError
@@ -34,13 +35,7 @@ def run(session: Session) -> None:
 
 def options(parser: LightningArgumentParser) -> None:
     """What is written, and where it goes."""
-    parser.add_argument("--run", type=str, required=True, help="A run's folder, or a checkpoint of one.")
-    parser.add_argument(
-        "--ckpt_path",
-        type=Literal["best", "last"] | None,
-        default=None,
-        help="Which checkpoint of the run; null for the best, or the last where nothing was validated.",
-    )
+    add_which_run(parser)
     parser.add_argument(
         "--format",
         type=Literal["onnx", "torch", "timm"],
