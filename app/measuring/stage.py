@@ -91,15 +91,14 @@ class StageMetrics(nn.Module):
             for name, task in tasks.items()
         }
         for name in self.evaluations:
-            self.better[name] |= dict.fromkeys(self._curves(name, self._evaluated_once(tasks[name])), True)
+            self.better[name] |= dict.fromkeys(self.evaluated_once(tasks[name], *made_up(tasks[name])), True)
 
-    def _evaluated_once(self, task: Task) -> dict[str, Tensor]:
-        """The figures of a task's evaluation of two rows that are made up."""
-        evaluation = self.evaluations[task.name]
-        evaluation.update(*made_up(task))
-        evaluated = evaluation.evaluated([evaluation.state()])
-        evaluation.reset()
-        return self._figures(task.name, evaluated)
+    def evaluated_once(self, task: Task, predicted: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The curves of the evaluation of a task that has one, of some rows, which do not count."""
+        evaluation = task.evaluation()
+        assert evaluation is not None
+        evaluation.update(predicted, labels)
+        return self._curves(task.name, self._figures(task.name, evaluation.evaluated([evaluation.state()])))
 
     def _figures(self, task: str, evaluated: Evaluated) -> dict[str, Tensor]:
         """Those of an evaluation, unless metrics of the user's are in their place."""
