@@ -12,6 +12,7 @@ from torch import Tensor
 
 from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from app.callbacks.confusion_map import ConfusionMap
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import Interruption
 from app.callbacks.layer_curves import LayerCurves
@@ -55,7 +56,7 @@ def callbacks_of_a_run(
     if schedule is not None:
         epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
         callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]
-    callbacks += [Charts(), StepCurves(), CosineMap(), NonFinite(options.nan_patience), Interruption()]
+    callbacks += [Charts(), StepCurves(), CosineMap(), ConfusionMap(), NonFinite(options.nan_patience), Interruption()]
     if options.patience is not None:
         callbacks.append(_patience(options, higher_is_better))
     if options.trainer.enable_checkpointing is not False:

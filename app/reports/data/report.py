@@ -14,6 +14,7 @@ from torch import Tensor
 
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
 from app.reports.data.tables import drawn, task_table
+from app.reports.imbalance import rare_classes
 from app.runs import RUNS, whole_file
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
@@ -40,7 +41,8 @@ def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
     table, step, batch = survey(options.trainer, data)
     console = Console()
     console.print(table)
-    for line in [step, *batch.skipped, _draw_sheet(batch, data, options.name)]:
+    lines = [step, *rare_classes(data.targets), *batch.skipped, _draw_sheet(batch, data, options.name)]
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -116,7 +116,8 @@ def test_figures_without_a_value_are_no_curve_and_cannot_be_monitored(
     rows += [f"{i},{split},0,a" for split in ("val", "test") for i in range(9)]
     (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
     targets = "{sick: {kind: binary}, many: }"
-    data = f"{{rows: {{class_path: Table, init_args: {{path: rows.csv, features: [x], split: split, targets: {targets}}}}}}}"
+    table = f"{{path: rows.csv, features: [x], split: split, targets: {targets}}}"
+    data = f"{{rows: {{class_path: Table, init_args: {table}}}}}"
     options = [
         "fit",
         "--config",
