@@ -4,6 +4,7 @@ from app.callbacks.averaging import EMA, SWA
 from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
+from app.callbacks.confusion_map import ConfusionMap
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.interruption import INTERRUPTED, Interruption
 from app.callbacks.l2_sp import L2SP
@@ -25,6 +26,7 @@ __all__ = [
     "BestCheckpoint",
     "Charts",
     "ConfigEcho",
+    "ConfusionMap",
     "CosineMap",
     "Interruption",
     "LastCheckpoint",

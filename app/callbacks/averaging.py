@@ -7,9 +7,10 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
+from app.tasks.decision import Decision
 from app.training.module import MultiTaskModule
 from app.training.schedulers import total_epochs
 from models.errors import ConfigurationError
@@ -71,9 +72,15 @@ class WeightAverage(WeightAveraging):
             self._swap_models(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with what is trained."""
+        """Leave the average where it is, for thresholds that are set by its validation are its own."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with what is trained; it decides as the average does, so that averaging leaves thresholds alone."""
         if self.begun:
+            assert self._average_model is not None
             self._swap_models(pl_module)
+            for own, average in zip(_decisions(pl_module), _decisions(self._average_model), strict=True):
+                own.load_state_dict(average.state_dict())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End with the average. A checkpoint that is evaluated after it is no longer taken apart."""
@@ -167,6 +174,10 @@ class SWA(WeightAverage):
         if ends and trainer.current_epoch >= self._start:
             assert self._average_model is not None
             self._average_model.update_parameters(pl_module)
+
+
+def _decisions(module: nn.Module) -> list[Decision]:
+    return [each for each in module.modules() if isinstance(each, Decision)]
 
 
 def _copying_whole_numbers(average: Average) -> Average:

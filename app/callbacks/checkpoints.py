@@ -77,10 +77,10 @@ class BestCheckpoint(WholeCheckpoint):
         )
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        """Save, if the curve is better; a value that is not finite never is."""
+        """Save, if the curve is better; a value that is not finite, or that there is none of, never is."""
         assert self.monitor is not None
         value = monitor_candidates.get(self.monitor)
-        if value is not None and not value.isfinite():
+        if value is None or not value.isfinite():
             return
         super()._save_topk_checkpoint(trainer, monitor_candidates)
 

@@ -67,7 +67,7 @@ def export(run: Run, format: str, path: Path, rows: Inputs) -> list[Path]:
     names, outputs = input_names(run.contract), list(run.network.tasks)
     inputs = tuple(rows[name] for name in names) if isinstance(rows, dict) else (rows,)
     module = Exported(run.network, names, isinstance(rows, dict)).eval()
-    about = json.dumps(description(run.contract, outputs), indent=2)
+    about = json.dumps(description(run.contract, dict(run.network.tasks.items())), indent=2)
     part = path.with_name(f".part-{path.name}")  # its ending tells what it is
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -43,27 +43,35 @@ def curves_of(
     return curves
 
 
+def made_up(task: Task) -> tuple[Tensor, Tensor]:
+    """Predictions and labels of two rows, as metrics are shown them.
+
+    They are of the first and the last class, of none and of all, or have numbers of which one can be no class.
+    """
+    target = task.target
+    shape = [max(size, 1) for size in target.label_shape]
+    labels = torch.zeros(2, *shape, dtype=torch.float64)
+    if target.class_names is None:
+        labels[1] = NO_CLASS
+    elif target.exclusive:
+        labels[1] = len(target.class_names) - 1
+    elif not target.dense:
+        labels[1] = 1
+    return task.measured(torch.cat([task.no_outputs()] * 2), target.typed(labels))
+
+
 def tried(task: Task, quantity: str, metric: Metric) -> dict[str, Tensor]:
     """What a metric gives of two rows that are made up: of which shape, is known before there are others.
-
-    They are of the first and the last class, or have numbers of which one can be no class.
 
     A metric of the user's own that cannot be shown them, as one that wants more rows, is taken to give a number.
 
     Raises:
         ConfigurationError: One of torchmetrics does not take what the task's target gives.
     """
-    shape = [max(size, 1) for size in task.target.label_shape]
-    labels = torch.zeros(2, *shape, dtype=torch.float64)
-    if task.target.class_names is None:
-        labels[1] = NO_CLASS
-    elif task.target.exclusive:
-        labels[1] = len(task.target.class_names) - 1
-    labels = task.target.typed(labels)
     collection = MetricCollection({quantity: metric.clone()}, compute_groups=False)
     with warnings.catch_warnings(action="ignore"):
         try:
-            collection.update(*task.measured(torch.cat([task.no_outputs()] * 2), labels))
+            collection.update(*made_up(task))
             return collection.compute()
         except Exception as error:
             if not type(metric).__module__.startswith("torchmetrics."):

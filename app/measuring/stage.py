@@ -12,9 +12,11 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_max, dim_zero_min, dim_zero_sum
 
 from app.measuring.balance import BalanceMetrics, curves
-from app.measuring.metric_curves import curves_of, tried
-from app.ranks.collectives import first
+from app.measuring.metric_curves import curves_of, made_up, tried
+from app.ranks.collectives import first, gathered
 from app.tasks import Task
+from app.tasks.class_counts import ClassCounts
+from app.tasks.evaluation import Evaluated
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 
@@ -49,12 +51,16 @@ class MeanLosses(Metric):
 class StageMetrics(nn.Module):
     """Everything that one stage measures, by the name of its curve: `<quantity>/<stage>/<task>`.
 
+    Validation and test measure more than training: what a task's evaluation gives, of all rows at once.
+
     Args:
         stage: "train", "val" or "test".
         tasks: Name → task.
 
     Attributes:
         better: Task → curve of one of its metrics → whether more of it is better, None if the metric does not say.
+        evaluations: Task → what is kept of its rows, of those that keep some.
+        counts: Task → how its classes were told apart in the last epoch that was computed.
 
     Raises:
         ValueError: A metric gives neither a number nor one for each class.
@@ -71,6 +77,10 @@ class StageMetrics(nn.Module):
                 name: MetricCollection(dict(task.metrics()), compute_groups=False) for name, task in tasks.items()
             }
         )
+        kept = {name: task.evaluation() for name, task in tasks.items()} if stage != "train" else {}
+        self.evaluations = {name: each for name, each in kept.items() if each is not None}
+        self.own_metrics = {name for name, task in tasks.items() if task.config.metrics is not None}
+        self.counts: dict[str, ClassCounts] = {}
         self.class_names = {name: task.target.class_names for name, task in tasks.items()}
         self.better: dict[str, dict[str, bool | None]] = {
             name: {
@@ -80,6 +90,19 @@ class StageMetrics(nn.Module):
             }
             for name, task in tasks.items()
         }
+        for name in self.evaluations:
+            self.better[name] |= dict.fromkeys(self.evaluated_once(tasks[name], *made_up(tasks[name])), True)
+
+    def evaluated_once(self, task: Task, predicted: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The curves of the evaluation of a task that has one, of some rows, which do not count."""
+        evaluation = task.evaluation()
+        assert evaluation is not None
+        evaluation.update(predicted, labels)
+        return self._curves(task.name, self._figures(task.name, evaluation.evaluated([evaluation.state()])))
+
+    def _figures(self, task: str, evaluated: Evaluated) -> dict[str, Tensor]:
+        """Those of an evaluation, unless metrics of the user's are in their place."""
+        return {} if task in self.own_metrics else evaluated.figures
 
     def update(self, sums: Tensor, rows: Tensor, predictions: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Add one batch.
@@ -93,13 +116,20 @@ class StageMetrics(nn.Module):
         for name, (predicted, labels) in predictions.items():
             if len(labels):  # maps may have no pixel with a label, which metrics fail on
                 self.collections[name].update(predicted, labels)
+                if name in self.evaluations:
+                    self.evaluations[name].update(predicted, labels)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self, decide: bool = False) -> dict[str, Tensor]:
         """All values of the epoch over all ranks; then start anew. Collective; a task without rows has no values.
+
+        A figure that the rows do not define, such as the AUROC of one class alone, is left out.
 
         A metric that gives a number for each class has a curve for each, `<metric>/<stage>/<task>/<class>`.
         `loss/<stage>/total` is the weighted sum of the tasks' losses, auxiliary tasks left out. `<metric>/<stage>/mean`
         is the plain mean over these tasks, of a metric of one number that each of them has.
+
+        Args:
+            decide: Whether the tasks first set by these rows what they decide by, such as thresholds.
         """
         means, rows = (each.view(len(self.names)) for each in self.losses.compute())  # torchmetrics makes [1] a scalar
         measured = zip(self.names, means, rows, strict=True)
@@ -109,6 +139,9 @@ class StageMetrics(nn.Module):
         values[f"loss/{self.stage}/total"] = torch.stack(weighted).sum() if weighted else torch.tensor(torch.nan)
         for name in losses:
             values |= self._curves(name, self.collections[name].compute())
+        for name, evaluated in self._evaluated(decide).items():
+            figures = self._figures(name, evaluated).items()
+            values |= self._curves(name, {quantity: value.to(means) for quantity, value in figures})
         for quantity in self.in_common():
             keys = [f"{quantity}/{self.stage}/{name}" for name in self.weights if name in losses]
             if present := [values[key] for key in keys if key in values]:
@@ -116,6 +149,19 @@ class StageMetrics(nn.Module):
         values |= curves(self.names, self.stage, self.balance.compute()) if self.balance.update_called else {}
         self.reset()
         return values
+
+    def _evaluated(self, decide: bool) -> dict[str, Evaluated]:
+        """Task → what came of the evaluation of its rows of all ranks, of those that have any. Collective."""
+        parts = gathered({name: each.state() for name, each in self.evaluations.items()}) if self.evaluations else []
+        found = {}
+        for name, evaluation in self.evaluations.items():
+            states = [part[name] for part in parts if part[name]]
+            if states and decide:
+                evaluation.decide(states)
+            if states:
+                found[name] = evaluation.evaluated(states)
+        self.counts = {name: each.counts for name, each in found.items() if each.counts is not None}
+        return found
 
     def check_gatherable(self) -> None:
         """Refuse metrics that several processes cannot gather from one of them that has no rows.
@@ -138,6 +184,8 @@ class StageMetrics(nn.Module):
         self.balance.reset()
         for collection in self.collections.values():
             collection.reset()
+        for evaluation in self.evaluations.values():
+            evaluation.reset()
 
     def sums(self) -> Sums:
         """What this process has of the epoch so far: tensors on the CPU and plain values, by the metric's place."""

@@ -38,7 +38,9 @@ def table(tasks: Mapping[str, Mapping[str, float]], title: str) -> Table:
         result = Table("", *tasks, title=title)
         rows, heads = list(zip(*cells, strict=True)), quantities
     else:
-        result = Table("task", *quantities, title=title)
+        result = Table(
+            "task", *(quantity.replace("_", " ") for quantity in quantities), title=title
+        )  # lines break there
         rows, heads = [tuple(row) for row in cells], list(tasks)
     for head, row in zip(heads, rows, strict=True):
         result.add_row(head, *row)

@@ -59,7 +59,7 @@ def service(run: Run, limits: Limits) -> FastAPI:
 
     app = FastAPI(title="Polyhead", lifespan=working, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(HTTPException, _refused)
-    metadata = description(run.contract, list(run.network.tasks)) | {"name": run.configuration.get("name")}
+    metadata = description(run.contract, dict(run.network.tasks.items())) | {"name": run.configuration.get("name")}
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -7,16 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from app.tasks.evaluation import Evaluation
+from app.tasks.ranking import Rule
 from datamodules.targets import Target
 from models.errors import ConfigurationError
 from models.heads import Head, LinearHead
 
+OF_THE_LOSS = ("label_smoothing", "class_weights", "pos_weight")  # options that only some kinds of target have
 HeadFactory = Callable[[list[int], int], Head]
 
 
@@ -40,6 +43,9 @@ class TaskConfig:
         class_weights: Factors of a categorical target's classes in the loss, or, except for a dense one, "balanced"
             (rows / (classes × count)).
         pos_weight: Factor of the ones of a binary or multi-label target, or "balanced" (zeros / ones).
+        threshold: Above which probability a binary target is said to be the second of its names; or what the
+            threshold, which the validation split then sets, is to make largest there: "balanced_accuracy" or "f1".
+        calibrate: Whether the validation split sets a binary target's temperature, by which logits are divided.
     """
 
     weight: float = 1.0
@@ -52,6 +58,8 @@ class TaskConfig:
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | list[float] | None = None
     pos_weight: Literal["balanced"] | float | list[float] | None = None
+    threshold: float | Rule = 0.5
+    calibrate: bool = False
 
 
 class Task(nn.Module, ABC):
@@ -133,6 +141,10 @@ class Task(nn.Module, ABC):
         """Number of rows of `labels` [B, ...] that the mean loss of an epoch is over."""
         return len(labels)
 
+    def evaluation(self) -> Evaluation | None:
+        """A new collection of what validation and test need of all rows at once, for figures beside the metrics."""
+        return None
+
     def metrics(self) -> dict[str, Metric]:
         """New metrics of the task, by name."""
         if self.config.metrics is None:
@@ -159,13 +171,16 @@ class Task(nn.Module, ABC):
             raise ConfigurationError(f"{key}.rate", "must be finite and greater than 0", self.config.rate)
         if not 0 <= self.config.label_smoothing < 1:
             raise ConfigurationError(f"{key}.label_smoothing", "must be in [0, 1)", self.config.label_smoothing)
-        for option in ("label_smoothing", "class_weights", "pos_weight"):
+        threshold, rules = self.config.threshold, get_args(Rule)
+        if threshold not in rules if isinstance(threshold, str) else not 0 < threshold < 1:
+            raise ConfigurationError(f"{key}.threshold", f"must be in (0, 1), or {' or '.join(rules)}", threshold)
+        for option in (*OF_THE_LOSS, "threshold", "calibrate"):
             value = getattr(self.config, option)
             given = value != getattr(TaskConfig, option)
             if given and option not in self.options:
                 kind = type(self.target).__name__
                 raise ConfigurationError(f"{key}.{option}", f"is not for a target of kind {kind}", value)
-            if given and self.config.loss is not None:
+            if given and option in OF_THE_LOSS and self.config.loss is not None:
                 raise ConfigurationError(
                     f"{key}.{option}", f"belongs to the default loss, but {key}.loss is given", value
                 )

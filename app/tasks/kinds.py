@@ -17,7 +17,16 @@ from torchmetrics.classification import (
 )
 
 from app.tasks.base import Task, TaskConfig, at_least_float32
+from app.tasks.decision import Decision
 from app.tasks.dense import DenseCategoricalTask, DenseContinuousTask, UnitVectorsTask
+from app.tasks.evaluation import (
+    BinaryEvaluation,
+    ClassEvaluation,
+    ContinuousEvaluation,
+    Evaluation,
+    LabelCounts,
+    MultiLabelEvaluation,
+)
 from datamodules.targets import (
     Binary,
     Categorical,
@@ -47,6 +56,10 @@ class CategoricalTask(Task):
         """Share of rows whose largest output is the label's."""
         classes = len(self.target.classes)
         return {"accuracy": MulticlassAccuracy(num_classes=classes, average="micro", validate_args=False)}
+
+    def evaluation(self) -> Evaluation:
+        """Balanced accuracy and macro F1."""
+        return ClassEvaluation(len(self.target.classes))
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of labels of any integer type."""
@@ -80,8 +93,12 @@ class CategoricalTask(Task):
 class BinaryTask(Task):
     """Binary cross-entropy, accuracy and F1."""
 
-    options = ("pos_weight",)
+    options = ("pos_weight", "threshold", "calibrate")
     target: Binary
+
+    def __init__(self, name: str, target: Binary, config: TaskConfig) -> None:
+        super().__init__(name, target, config)
+        self.decision = Decision(config.threshold, config.calibrate)
 
     def default_loss(self) -> nn.Module:
         """Binary cross-entropy of the logit."""
@@ -90,22 +107,30 @@ class BinaryTask(Task):
         return nn.BCEWithLogitsLoss(reduction="none", pos_weight=balance)
 
     def default_metrics(self) -> dict[str, Metric]:
-        """At the threshold of one half."""
-        return {"accuracy": BinaryAccuracy(validate_args=False), "f1": BinaryF1Score(validate_args=False)}
+        """At the configured threshold, or one half where the validation split sets it."""
+        threshold = 0.5 if isinstance(self.config.threshold, str) else self.config.threshold
+        return {
+            "accuracy": BinaryAccuracy(threshold, validate_args=False),
+            "f1": BinaryF1Score(threshold, validate_args=False),
+        }
+
+    def evaluation(self) -> Evaluation:
+        """AUROC and average precision."""
+        return BinaryEvaluation(self.decision)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the logits [B, 1]."""
         return super().losses(outputs.squeeze(1), labels.to(outputs.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Probabilities [B]."""
-        return outputs.squeeze(1).sigmoid()
+        """Probabilities [B], float64."""
+        return self.decision.probabilities(outputs.squeeze(1))
 
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
-        """The more probable name, and the probability of the second one."""
-        probability = self.predictions(outputs).tolist()
-        names = [self.target.names[p > 0.5] for p in probability]
-        return {self.name: names, f"{self.name}_probability_{self.target.names[1]}": probability}
+        """The second name where its probability is above the threshold, else the first; and that probability."""
+        probabilities = self.predictions(outputs)
+        names = [self.target.names[yes] for yes in self.decision.says_yes(probabilities).tolist()]
+        return {self.name: names, f"{self.name}_probability_{self.target.names[1]}": probabilities.tolist()}
 
     def class_probabilities(self, outputs: Tensor) -> dict[str, list[Any]]:
         """Of the first name, too."""
@@ -132,13 +157,17 @@ class MultiLabelTask(Task):
             "f1": MultilabelF1Score(num_labels=labels, average="macro", validate_args=False),
         }
 
+    def evaluation(self) -> Evaluation:
+        """AUROC and average precision, unless metrics of the user's are in their place."""
+        return MultiLabelEvaluation() if self.config.metrics is None else LabelCounts()
+
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of labels of any type."""
         return super().losses(outputs, labels.to(outputs.dtype))
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Probabilities [B, C]."""
-        return outputs.sigmoid()
+        """Probabilities [B, C], at least float32: half precision has many equal ones."""
+        return at_least_float32(outputs).sigmoid()
 
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The classes above one half, joined by `|` (alone if there are none), and the probability of each class."""
@@ -181,6 +210,10 @@ class ContinuousTask(Task):
     def default_metrics(self) -> dict[str, Metric]:
         """Both in the user's unit."""
         return {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)}
+
+    def evaluation(self) -> Evaluation:
+        """R²."""
+        return ContinuousEvaluation()
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of the standardised labels."""

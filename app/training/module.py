@@ -235,7 +235,7 @@ class MultiTaskModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's means, and show their total to a scheduler that waits for a plateau."""
-        values = self.stages["val"].compute()
+        values = self.stages["val"].compute(decide=self.trainer.state.fn == "fit" and not self.trainer.sanity_checking)
         if self.trainer.sanity_checking:
             return
         self.log_dict(values)

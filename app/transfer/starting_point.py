@@ -16,6 +16,7 @@ from models.errors import ConfigurationError
 
 TRUNK, TASKS = "sharing.", "tasks."  # how the names of what is below the heads, and of what else tasks have, begin
 NETWORK = "network."  # and of all of it in a checkpoint
+DECISION = ".decision."  # in those of what validation sets, which a head may be without
 KEY = "model.init_from"
 OURS = (TRUNK, HEAD, TASKS)
 State = dict[str, Tensor]
@@ -107,7 +108,7 @@ class StartingPoint:
         _check_trunk(found, wanted, path)
         other = set() if self.reset_head else self.relabelled(content, Path(path), KEY)
         heads = set() if self.reset_head else _same_heads(found, wanted, layers) - set(map(head_layer, other))
-        fits = [name for name in wanted if (name in found and name.startswith(TRUNK)) or layers[name] in heads]
+        fits = [name for name in wanted if name in found and (name.startswith(TRUNK) or layers[name] in heads)]
         for name in fits:
             wanted[name].copy_(found[name])
         taken = {name: wanted[name] for name in fits}
@@ -149,7 +150,11 @@ def _check_trunk(found: State, wanted: State, path: str) -> None:
 
 def _same_heads(found: State, wanted: State, layers: dict[str, str]) -> set[str]:
     """The tasks' layers that have all their tensors in the file, of the same shapes."""
-    differ = {layers[name] for name, x in wanted.items() if name not in found or found[name].shape != x.shape}
+    differ = {
+        layers[name]
+        for name, x in wanted.items()
+        if DECISION not in name and (name not in found or found[name].shape != x.shape)
+    }
     return {layers[name] for name in wanted if is_head(layers[name])} - differ
 
 

@@ -79,16 +79,39 @@ class Contract:
             ValueError: It is something else.
         """
         columns = content["columns"]
-        return cls(
+        features = built(columns["features"], Feature)
+        contract = cls(
             built(content["targets"], Target),
             content["input_shape"],
-            Columns(**{**columns, "features": built(columns["features"], Feature)}),
+            Columns(**{**columns, "features": features}),
             content["transform"],
         )
+        shape = contract.input_shape
+        kinds = {
+            "targets": _are(contract.targets, Target),
+            "input_shape": all(_is_shape(each) for each in (shape.values() if isinstance(shape, Mapping) else [shape])),
+            "columns.image": isinstance(contract.columns.image, str | None),
+            "columns.mode": contract.columns.mode in (None, "RGB", "L"),
+            "columns.features": isinstance(features, tuple) and _are(dict(enumerate(features)), Feature),
+            "columns.targets": _are(contract.columns.targets, str),
+            "transform": isinstance(contract.transform, Mapping),
+        }
+        for name, holds in kinds.items():
+            if not holds:
+                raise DataError(f"contract.{name}", "must be as it was written")
+        return contract
 
     def starting(self, reset_head: bool) -> Contract:
         """It for another network that starts from this one, whose heads it may leave."""
         return replace(self, targets={} if reset_head else self.targets, whole=False)
+
+
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(each, kind) for each in values.values())
+
+
+def _is_shape(sizes: Any) -> bool:
+    return isinstance(sizes, tuple) and all(isinstance(size, int) and size > 0 for size in sizes)
 
 
 def _found(content: Any) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class Feature(ABC):
         missing: Share of the training rows whose cell is empty. Where there are such, an input says so.
     """
 
+    kind: ClassVar[Kind]
     name: str
     missing: float
 
@@ -95,6 +96,7 @@ class Numbers(Feature):
         high: The largest of them.
     """
 
+    kind: ClassVar[Kind] = "numbers"
     mean: float
     std: float
     low: float
@@ -131,6 +133,7 @@ class Texts(Feature):
         values: The distinct texts of the training rows, sorted.
     """
 
+    kind: ClassVar[Kind] = "text"
     values: tuple[str, ...]
 
     @property
@@ -172,6 +175,7 @@ class Hashed(Feature):
         buckets: How many there are.
     """
 
+    kind: ClassVar[Kind] = "hashed"
     buckets: int
 
     @property
@@ -200,6 +204,7 @@ class Dates(Feature):
         parts: What is known of each.
     """
 
+    kind: ClassVar[Kind] = "date"
     parts: tuple[Numbers, ...]
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.contract import Cells, Feature
 from datamodules.errors import DataError
-from datamodules.sources.table.features import cells_of, encoded, kind_of
+from datamodules.sources.table.features import cells_of, encoded
 from datamodules.sources.table.reading import first, place
 
 
@@ -25,7 +25,7 @@ def features_of(table: str, frame: pl.DataFrame, known: tuple[Feature, ...], sta
     Raises:
         ValueError: A cell is not what its column must hold, or a text is none that training had.
     """
-    cells = {feature.name: cells_of(table, frame[feature.name], kind_of(feature), start) for feature in known}
+    cells = {feature.name: cells_of(table, frame[feature.name], feature.kind, start) for feature in known}
     for feature in known:
         _check_seen(table, frame[feature.name], feature, cells[feature.name], start)
     return encoded(cells, known)

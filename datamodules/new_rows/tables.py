@@ -13,7 +13,6 @@ from datamodules.errors import DataError
 from datamodules.new_rows.features import features_of
 from datamodules.new_rows.streamed import StreamedFeatures, streamable
 from datamodules.sources.split import Split
-from datamodules.sources.table.features import kind_of
 from datamodules.sources.table.kinds import labels_of
 from datamodules.sources.table.reading import check_columns, columns_of, read_table, tidy
 from datamodules.sources.table.splits import FeatureRows, ImageRows
@@ -32,7 +31,7 @@ def rows_of_table(path: Path, contract: Contract, key: str, labels: bool) -> Spl
     tasks = {task: name for task, name in columns.targets.items() if labels or name in header}
     if not tasks and columns.image is None and streamable(path):
         return StreamedFeatures(path, columns.features)
-    texts = [feature.name for feature in columns.features if kind_of(feature) != "numbers"]
+    texts = [feature.name for feature in columns.features if feature.kind != "numbers"]
     names = [*([columns.image] if columns.image else []), *(each.name for each in columns.features), *tasks.values()]
     images = [columns.image] if columns.image else []
     classes = {name: contract.targets[task].class_names or () for task, name in tasks.items()}

@@ -59,6 +59,11 @@ class Target(ABC):
         """The user's own names of the C classes, by their numbers; None if there are no classes."""
         return None
 
+    @property
+    def class_shares(self) -> dict[str, float]:
+        """Class → its share of the training labels, or of a class beside others how many rows have it; if known."""
+        return {}
+
     def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Which row of `labels` [N, ...] is of which class: row and class numbers, both [M], the rows in order.
 

@@ -58,6 +58,11 @@ class Categorical(Target):
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
+    @property
+    @override
+    def class_shares(self) -> dict[str, float]:
+        return {name: count / sum(self.counts) for name, count in zip(self.classes, self.counts)}  # noqa: B905  # or none
+
     @override
     def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         return torch.arange(len(labels)), labels.long()
@@ -80,8 +85,7 @@ class Categorical(Target):
 
     @override
     def summary(self, sampled: Sequence[Tensor] = ()) -> str:
-        rows = sum(self.counts)
-        return shares({name: count / rows for name, count in zip(self.classes, self.counts, strict=True)})
+        return shares(self.class_shares)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,11 @@ class Binary(Target):
     def class_names(self) -> tuple[str, str]:
         return self.names
 
+    @property
+    @override
+    def class_shares(self) -> dict[str, float]:
+        return {self.names[0]: 1 - self.positives, self.names[1]: self.positives}
+
     @override
     def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         return torch.arange(len(labels)), labels.long()
@@ -135,7 +144,7 @@ class Binary(Target):
 
     @override
     def summary(self, sampled: Sequence[Tensor] = ()) -> str:
-        return shares({self.names[0]: 1 - self.positives, self.names[1]: self.positives})
+        return shares(self.class_shares)
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,11 @@ class MultiLabel(Target):
     def class_names(self) -> tuple[str, ...]:
         return self.classes
 
+    @property
+    @override
+    def class_shares(self) -> dict[str, float]:
+        return dict(zip(self.classes, self.positives))  # noqa: B905  # or none
+
     @override
     def members(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         rows, classes = labels.bool().nonzero(as_tuple=True)
@@ -189,7 +203,7 @@ class MultiLabel(Target):
 
     @override
     def summary(self, sampled: Sequence[Tensor] = ()) -> str:
-        return shares(dict(zip(self.classes, self.positives, strict=True)))
+        return shares(self.class_shares)
 
 
 @dataclass(frozen=True)

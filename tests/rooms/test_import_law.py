@@ -26,7 +26,7 @@ OTHER_ROOMS = {  # of app, that a room may import from
     "ranks": set(),
     "tasks": set(),
     "configuration": {"network", "tasks"},
-    "exports": {"network", "runs"},
+    "exports": {"network", "runs", "tasks"},
     "serving": {"exports", "runs"},
     "runs": {"configuration", "network", "ranks"},
     "balancing": {"ranks"},

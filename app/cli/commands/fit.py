@@ -14,7 +14,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from app.callbacks import BestCheckpoint, LastCheckpoint, callbacks_of_a_run
 from app.cli.command import Command, Session
+from app.reports.classes import by_class
 from app.reports.figures import by_task, print_figures
+from app.reports.imbalance import warn_of_imbalance
 from app.runs import read_checkpoint, write_results
 
 
@@ -34,6 +36,8 @@ def run(session: Session) -> None:
     finally:
         if trainer.is_global_zero and not session.options.trainer.fast_dev_run:
             save(session, values, checkpoint, chosen)
+    stages, last = session.model.stages, "test" if values else "val"
+    warn_of_imbalance(session.data.targets, last, stages[last].counts, trainer)
 
 
 def test(session: Session, checkpoint: Path | None) -> Mapping[str, float]:
@@ -59,6 +63,9 @@ def save(session: Session, values: Mapping[str, float], checkpoint: Path | None,
     results = {
         "tasks": tasks,
         **mean,
+        "classes": by_class(
+            session.model.stages["test"].counts if values else {}, dict(session.model.network.tasks.items())
+        ),
         "best": {each.monitor: each.best_model_score.item() for each in best if each.best_model_score is not None},
         "step": read_checkpoint(checkpoint)["global_step"] if checkpoint else trainer.global_step,
         "checkpoint": relpath(checkpoint, session.folder) if checkpoint else None,

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from app.reports.data.opening import open_all
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
-from app.reports.data.tables import drawn, task_table
+from app.reports.data.tables import drawn, feature_table, many_texts, task_table
+from app.reports.imbalance import rare_classes
 from app.runs import RUNS, whole_file
 from datamodules.batch import MultiTaskBatch
 from datamodules.multitask import MultiTaskDataModule
@@ -28,7 +30,7 @@ SAMPLED = 32  # training rows whose pixels are counted
 
 
 def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
-    """Print a table of the tasks and the size of a step, and write `runs/<name>/data.png`.
+    """Print tables of tasks and features and the size of a step, open every image, write `runs/<name>/data.png`.
 
     Args:
         options: Of the command line; the trainer's say how many processes and micro-batches a step has.
@@ -40,7 +42,18 @@ def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
     table, step, batch = survey(options.trainer, data)
     console = Console()
     console.print(table)
-    for line in [step, *batch.skipped, _draw_sheet(batch, data, options.name)]:
+    if data.columns.features:
+        console.print(feature_table(data.columns.features))
+    opened = open_all(data, Console(stderr=True))
+    lines = [
+        step,
+        *many_texts(data.columns.features),
+        *opened,
+        *rare_classes(data.targets),
+        *batch.skipped,
+        _draw_sheet(batch, data, options.name),
+    ]
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

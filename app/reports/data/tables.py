@@ -9,10 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from datamodules.contract import Feature, Texts
 from datamodules.sampling import Plan
 from datamodules.sources import SplitName
 from datamodules.targets import Target
 
+MANY_TEXTS = 50  # distinct values of a column
 STEPS = 1_000  # from which the shares are counted, or fewer where an epoch has fewer
 
 
@@ -78,3 +80,25 @@ def task_table(
     table.add_section()
     table.add_row("rows", "", *(str(mask.shape[1]) for mask in labelled.values()), "", "")
     return table
+
+
+def feature_table(features: Sequence[Feature]) -> Table:
+    """A row a feature column of the training split."""
+    table = Table("feature", "kind", "in training", title="features")
+    for column in ("missing", "inputs"):
+        table.add_column(column, justify="right")
+    for feature in features:
+        cells = (feature.name, feature.kind, feature.range, f"{feature.missing:.1%}", str(len(feature.inputs)))
+        table.add_row(*map(escape, cells))
+    table.add_section()
+    table.add_row("", "", "", "", str(sum(len(feature.inputs) for feature in features)))
+    return table
+
+
+def many_texts(features: Sequence[Feature]) -> list[str]:
+    """A line for each column of text that becomes many inputs."""
+    return [
+        f"{feature.name} has {feature.range}: an input each; `kind: hashed` makes fewer of it"
+        for feature in features
+        if isinstance(feature, Texts) and len(feature.values) > MANY_TEXTS
+    ]

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from datamodules.contract import BUCKETS, Cells, Dates, Feature, Hashed, Kind, Numbers, fitted
+from datamodules.contract import BUCKETS, Cells, Feature, Kind, fitted
 from datamodules.errors import DataError
 from datamodules.sources.table.kinds import codes, texts
 from datamodules.sources.table.reading import first, place, refuse_mixture
@@ -76,12 +76,6 @@ class Features:
 def encoded(cells: Mapping[str, Cells], known: Sequence[Feature]) -> Tensor:
     """Inputs [R, F] of the cells of R rows, by column."""
     return torch.cat([feature.encoded(cells[feature.name]) for feature in known], dim=1)
-
-
-def kind_of(feature: Feature) -> Kind:
-    """How the cells of a column are read that training knew."""
-    kinds: dict[type[Feature], Kind] = {Numbers: "numbers", Dates: "date", Hashed: "hashed"}
-    return kinds.get(type(feature), "text")
 
 
 def inferred_kind(table: str, cells: pl.Series) -> Kind:

@@ -21,7 +21,7 @@ from datamodules.errors import DataError
 from datamodules.sources.base import Source
 from datamodules.sources.images import ImageMode
 from datamodules.sources.split import SPLITS, SplitName
-from datamodules.sources.table.features import FeatureColumn, Features, kind_of
+from datamodules.sources.table.features import FeatureColumn, Features
 from datamodules.sources.table.kinds import Column, labels_of, read_labels
 from datamodules.sources.table.reading import first, first_of_same, place, read_table
 from datamodules.sources.table.splits import FeatureRows, ImageRows
@@ -85,7 +85,7 @@ class Table(Source):
             texts=[name for name in (image, group) if name is not None],
             classes={names[task]: [str(each) for each in column.classes or ()] for task, column in columns.items()},
             same_but=None if image else split,
-            untyped=[name for name, feature in known.items() if kind_of(feature) != "numbers"],
+            untyped=[name for name, feature in known.items() if feature.kind != "numbers"],
         )
         self._alike: list[Table] | None = None  # this one alone
         frame, self._blank = cells.columns, torch.tensor(cells.blank.to_numpy())
@@ -99,7 +99,7 @@ class Table(Source):
         self.targets: dict[str, Target] = {task: each.target for task, each in labels.items()}
         self._labels = {task: each.values for task, each in labels.items()}
         self._labelled = {task: each.labelled for task, each in labels.items()}
-        taken |= {name: FeatureColumn(kind_of(feature)) for name, feature in known.items()}
+        taken |= {name: FeatureColumn(feature.kind) for name, feature in known.items()}
         self._features = Features(self.path.name, [frame[name] for name in taken], taken) if taken else None
         self._known = tuple(known.values())
         self._paths = image_paths(self.path.name, frame[image], cells.blank) if image else None

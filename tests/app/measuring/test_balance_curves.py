@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from app.balancing import StepRecord
-from app.callbacks.cosine_map import heat_map
+from app.callbacks.cosine_map import map_of_cosines
 from app.measuring.balance import BalanceMetrics, curves
 
 PAIRS = ["left~right", "left~sum", "left~parity", "right~sum", "right~parity", "sum~parity"]
@@ -85,7 +85,7 @@ def colour_of(cosine: float) -> tuple[int, ...]:
 
 
 def test_heat_map_is_red_where_tasks_agree_and_blue_where_they_conflict() -> None:
-    picture = heat_map(np.array([[1.0, -0.75], [-0.75, np.nan]]), ["one", "a very long name of a $task$"])
+    picture = map_of_cosines(np.array([[1.0, -0.75], [-0.75, np.nan]]), ["one", "a very long name of a $task$"])
     assert picture.dtype == np.uint8
     colours = (colour_of(1.0), colour_of(-0.75), (208, 208, 208))
     red, blue, grey = (of_colour(picture, colour).sum() for colour in colours)
@@ -98,7 +98,7 @@ def test_heat_map_is_red_where_tasks_agree_and_blue_where_they_conflict() -> Non
 
 @pytest.mark.parametrize(("tasks", "numbered"), [(32, True), (33, False), (120, False)])
 def test_heat_map_of_many_tasks_has_no_numbers(tasks: int, numbered: bool) -> None:
-    picture = heat_map(np.full((tasks, tasks), 0.25), [f"task_{number}" for number in range(tasks)])
+    picture = map_of_cosines(np.full((tasks, tasks), 0.25), [f"task_{number}" for number in range(tasks)])
     cell = of_colour(picture, colour_of(0.25))
     cells = picture[cell.mean(axis=1) > 0.5][:, cell.mean(axis=0) > 0.5]
     assert len(cells) > 1000

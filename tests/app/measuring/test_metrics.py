@@ -5,7 +5,16 @@ import io
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 from torch import Tensor
 from torchmetrics import MeanAbsolutePercentageError, PearsonCorrCoef, R2Score
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
@@ -24,11 +33,11 @@ TARGETS: dict[str, Target] = {
 SIZES = (7, 1, 20, 3)  # of unequal batches
 
 
-def stage(**configs: TaskConfig) -> tuple[ModulesByName[Task], StageMetrics]:
+def stage(of: str = "val", **configs: TaskConfig) -> tuple[ModulesByName[Task], StageMetrics]:
     tasks = ModulesByName[Task](
         {name: task_of(name, target, configs.get(name, TaskConfig())) for name, target in TARGETS.items()}
     )
-    return tasks, StageMetrics("val", tasks)
+    return tasks, StageMetrics(of, tasks)
 
 
 def rows(size: int, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -63,24 +72,33 @@ def feed(metrics: StageMetrics, tasks: ModulesByName[Task], absent: tuple[tuple[
     return {name: [torch.cat(part) for part in zip(*each, strict=True)] for name, each in seen.items() if each}
 
 
-def expected(tasks: ModulesByName[Task], seen: dict) -> dict[str, float]:
+def expected(tasks: ModulesByName[Task], seen: dict, of: str = "val") -> dict[str, float]:
     """Every curve but the total, from all rows at once."""
-    values = {f"loss/val/{name}": tasks[name].losses(*each).mean().item() for name, each in seen.items()}
-    of = {name: (outputs.numpy(), labels.numpy()) for name, (outputs, labels) in seen.items()}
-    if "kind" in of:
-        values["accuracy/val/kind"] = accuracy_score(of["kind"][1], of["kind"][0].argmax(axis=1))
-    if "smoker" in of:
-        guess = of["smoker"][0][:, 0] > 0
-        values["accuracy/val/smoker"] = accuracy_score(of["smoker"][1], guess)
-        values["f1/val/smoker"] = f1_score(of["smoker"][1], guess)
-    if "flags" in of:
-        guess = of["flags"][0] > 0
-        values["accuracy/val/flags"] = (guess == of["flags"][1]).mean()
-        values["f1/val/flags"] = f1_score(of["flags"][1], guess, average="macro")
-    if "mass" in of:
-        guess = of["mass"][0][:, 0] * 12 + 70
-        values["mae/val/mass"] = mean_absolute_error(of["mass"][1], guess)
-        values["rmse/val/mass"] = root_mean_squared_error(of["mass"][1], guess)
+    rows = {name: (outputs.numpy(), labels.numpy()) for name, (outputs, labels) in seen.items()}
+    values = {name: figures(name, *rows[name], of) for name in rows}
+    for name, each in seen.items():
+        values[name]["loss"] = tasks[name].losses(*each).mean().item()
+    return {f"{quantity}/{of}/{name}": value for name, each in values.items() for quantity, value in each.items()}
+
+
+def figures(name: str, outputs: np.ndarray, labels: np.ndarray, of: str) -> dict[str, float]:
+    """Quantity → value, by scikit-learn; in training those that cost little."""
+    if name == "kind":
+        guess = outputs.argmax(axis=1)
+        more = {
+            "balanced_accuracy": balanced_accuracy_score(labels, guess),
+            "f1": f1_score(labels, guess, average="macro"),
+        }
+        return {"accuracy": accuracy_score(labels, guess)} | (more if of != "train" else {})
+    if name == "mass":
+        guess = outputs[:, 0] * 12 + 70
+        errors = {"mae": mean_absolute_error(labels, guess), "rmse": root_mean_squared_error(labels, guess)}
+        return errors | ({"r2": r2_score(labels, guess)} if of != "train" else {})
+    outputs, average = (outputs[:, 0], "binary") if name == "smoker" else (outputs, "macro")
+    values = {"accuracy": ((outputs > 0) == labels).mean(), "f1": f1_score(labels, outputs > 0, average=average)}
+    if of != "train":
+        values["auroc"] = roc_auc_score(labels, outputs)
+        values["average_precision"] = average_precision_score(labels, outputs)
     return values
 
 
@@ -88,16 +106,20 @@ def floats(values: dict[str, Tensor]) -> dict[str, float]:
     return {name: value.item() for name, value in values.items()}
 
 
+@pytest.mark.parametrize("of", ["train", "val", "test"])
 @pytest.mark.parametrize(
     "absent",
     [((), (), (), ()), (("kind",), (), ("kind", "mass"), ("flags",)), (("smoker",),) * 4],
     ids=["all tasks in every batch", "some tasks in some batches", "one task in no batch"],
 )
-def test_unequal_batches_give_what_all_rows_at_once_give(absent: tuple) -> None:
-    tasks, metrics = stage()
+def test_unequal_batches_give_what_all_rows_at_once_give(absent: tuple, of: str) -> None:
+    tasks, metrics = stage(of)
     seen = feed(metrics, tasks, absent)
-    wanted = expected(tasks, seen)
-    wanted["loss/val/total"] = sum(wanted[f"loss/val/{name}"] for name in seen)
+    wanted = expected(tasks, seen, of)
+    wanted[f"loss/{of}/total"] = sum(wanted[f"loss/{of}/{name}"] for name in seen)
+    for quantity in {name.split("/")[0] for name in metrics.higher_is_better() if name.endswith("/mean")}:
+        each = [value for name, value in wanted.items() if name.startswith(f"{quantity}/")]
+        wanted[f"{quantity}/{of}/mean"] = np.mean(each)
     found = floats(metrics.compute())
     assert found == pytest.approx(wanted, rel=1e-5)
     assert np.isfinite(list(found.values())).all()
@@ -114,6 +136,7 @@ def test_a_single_task_has_its_curves_too() -> None:
         "loss/val/total": 2.0,
         "mae/val/mass": 1.0,
         "rmse/val/mass": pytest.approx(2**0.5),
+        "r2/val/mass": 1 - 4 / 4.5,
     }
 
 
@@ -133,7 +156,7 @@ def test_mean_is_of_the_metric_that_all_main_tasks_have() -> None:
     each = [values[f"accuracy/val/{name}"] for name in ("kind", "smoker", "flags")]
     assert len(set(each)) == 3
     assert values["accuracy/val/mean"] == pytest.approx(sum(each) / 3)  # whatever their weights and rows
-    assert [name for name in values if name.endswith("/mean")] == ["accuracy/val/mean"]  # not f1, which kind lacks
+    assert [name for name in values if name.endswith("/mean")] == ["accuracy/val/mean", "f1/val/mean"]  # not auroc
     feed(metrics, tasks, (("kind", "smoker"),) * 4)
     values = floats(metrics.compute())
     assert values["accuracy/val/mean"] == values["accuracy/val/flags"]
@@ -193,8 +216,10 @@ def test_directions() -> None:
     tasks, metrics = stage(mass=TaskConfig(metrics={"mape": MeanAbsolutePercentageError(), "r2": R2Score()}))
     assert metrics.higher_is_better() == {
         **{f"loss/val/{name}": False for name in [*TARGETS, "total"]},
-        "accuracy/val/kind": True, "accuracy/val/smoker": True, "f1/val/smoker": True, "accuracy/val/flags": True,
-        "f1/val/flags": True, "mape/val/mass": False, "r2/val/mass": True,
+        "accuracy/val/kind": True, "balanced_accuracy/val/kind": True, "f1/val/kind": True,
+        "accuracy/val/smoker": True, "f1/val/smoker": True, "auroc/val/smoker": True,
+        "average_precision/val/smoker": True, "accuracy/val/flags": True, "f1/val/flags": True,
+        "auroc/val/flags": True, "average_precision/val/flags": True, "mape/val/mass": False, "r2/val/mass": True,
     }  # fmt: skip
     feed(metrics, tasks)
     assert set(metrics.compute()) == set(metrics.higher_is_better())
@@ -222,20 +247,20 @@ KEPT = TaskConfig(metrics={"auroc": BinaryAUROC(), "again": BinaryAUROC()})
 
 
 def test_an_epoch_goes_on_from_what_was_summed_up() -> None:
-    tasks, whole = stage(smoker=KEPT)
+    tasks, whole = stage("train", smoker=KEPT)
     feed(whole, tasks, seed=1)
     sums = read_back(whole)
     feed(whole, tasks, seed=2)
     expected = floats(whole.compute())
     for _ in range(2):  # what was read is not changed by what is added to it
-        tasks, resumed = stage(smoker=KEPT)
+        tasks, resumed = stage("train", smoker=KEPT)
         resumed.go_on_from([sums])
         feed(resumed, tasks, seed=2)
         assert floats(resumed.compute()) == expected
 
 
 def test_sums_do_not_follow_later_updates() -> None:
-    tasks, metrics = stage()
+    tasks, metrics = stage("train")
     feed(metrics, tasks, seed=1)
     sums, expected = metrics.sums(), floats(metrics.compute())
     feed(metrics, tasks, seed=2)
@@ -247,45 +272,45 @@ def test_sums_do_not_follow_later_updates() -> None:
 def test_sums_of_several_processes_are_put_together() -> None:
     parts, seen = [], []
     for seed, absent in enumerate([((),) * 4, (("smoker",),) * 4, (tuple(TARGETS),) * 4]):  # the last had no rows
-        tasks, metrics = stage()
+        tasks, metrics = stage("train")
         seen.append(feed(metrics, tasks, absent, seed=seed))
         parts.append(read_back(metrics))
     together = {
         name: [torch.cat(pieces) for pieces in zip(*(part[name] for part in seen if name in part), strict=True)]
         for name in TARGETS
     }
-    wanted = expected(tasks, together)
-    _, metrics = stage()
+    wanted = expected(tasks, together, "train")
+    _, metrics = stage("train")
     metrics.go_on_from(parts)
     found = floats(metrics.compute())
-    assert found.pop("loss/val/total") == pytest.approx(sum(wanted[f"loss/val/{name}"] for name in TARGETS))
+    assert found.pop("loss/train/total") == pytest.approx(sum(wanted[f"loss/train/{name}"] for name in TARGETS))
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_states_that_cannot_be_put_together_are_refused_in_mid_epoch_alone() -> None:
     pearson = TaskConfig(metrics={"r": PearsonCorrCoef()})
-    tasks, metrics = stage(mass=pearson)
+    tasks, metrics = stage("train", mass=pearson)
     ended = read_back(metrics)
     feed(metrics, tasks)
-    part, value = read_back(metrics), metrics.compute()["r/val/mass"]
-    _, metrics = stage(mass=pearson)
+    part, value = read_back(metrics), metrics.compute()["r/train/mass"]
+    _, metrics = stage("train", mass=pearson)
     metrics.go_on_from([ended, ended])
     metrics.go_on_from([part])
-    assert metrics.compute()["r/val/mass"] == value
+    assert metrics.compute()["r/train/mass"] == value
     with pytest.raises(ValueError, match=r"^trainer\.devices: .*collections\.mass\.r, .*found fewer"):
         metrics.go_on_from([part, part])
 
 
 def test_a_metric_that_was_changed_starts_anew() -> None:
-    tasks, before = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=10)}))
+    tasks, before = stage("train", smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=10)}))
     feed(before, tasks, seed=1)
-    tasks, after = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
+    tasks, after = stage("train", smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
     with pytest.warns(UserWarning, match="no such metric as collections.smoker.auroc; it starts anew"):
         after.go_on_from([read_back(before)])
     feed(after, tasks, seed=2)
-    tasks, fresh = stage(smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
+    tasks, fresh = stage("train", smoker=TaskConfig(metrics={"auroc": BinaryAUROC(thresholds=20)}))
     feed(fresh, tasks, seed=2)
-    assert after.compute()["auroc/val/smoker"] == fresh.compute()["auroc/val/smoker"]
+    assert after.compute()["auroc/train/smoker"] == fresh.compute()["auroc/train/smoker"]
 
 
 def test_metrics_that_agree_in_the_first_batch_are_kept_apart() -> None:

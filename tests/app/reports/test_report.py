@@ -40,3 +40,13 @@ def test_more_quantities_than_fit_are_the_rows() -> None:
     assert cells[0] == ["", "left", "right"]
     assert cells[4] == ["quantity_3", "3.0000", "0.2500"]
     assert cells[-1] == ["quantity_9", "9.0000", ""]
+
+
+def test_long_names_of_many_tasks_are_on_two_lines() -> None:
+    quantities = ("loss", "accuracy", "balanced_accuracy", "f1", "average_precision", "auroc")
+    values = {f"{quantity}/test/task_{number}": 0.5 for quantity in quantities for number in range(9)}
+    console = Console(width=80, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(table(by_task(values, "test"), title="test"))
+    assert len(capture.get().splitlines()) == 15
+    assert "…" not in capture.get()
