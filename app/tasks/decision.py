@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from app.tasks.ranking import Rule, best_threshold
 
 HOTTEST = 100.0  # temperatures are within 1 / 100 and 100: rows that are all told apart would have them end in zero
-STEPS = 100  # halvings of the interval of their logarithms, more than float64 tells apart
+STEPS = 60  # halvings of the interval of their logarithms, more than float64 tells apart
 
 
 class Decision(nn.Module):

@@ -179,7 +179,7 @@ def test_a_method_a_scheme_a_source_and_a_metric_train_together(level: str, part
     )  # fmt: skip
     results = json.loads((parts / "runs/small/version_0/results.json").read_text())
     assert set(results["tasks"]["area"]) == {"loss", "bias"}
-    assert set(results["tasks"]["cut"]) == {"loss", "accuracy", "f1"}
+    assert set(results["tasks"]["cut"]) == {"loss", "accuracy", "f1", "auroc", "average_precision"}
 
 
 @pytest.mark.parametrize(

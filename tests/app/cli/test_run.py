@@ -49,6 +49,9 @@ def test_curves_are_named_after_quantity_stage_and_task(folder: Path) -> None:
     for stage in ("train", "val", "test"):
         expected |= {f"accuracy/{stage}/{task}" for task in ("left", "right", "parity")}
         expected |= {f"mae/{stage}/sum", f"rmse/{stage}/sum", f"f1/{stage}/parity"}
+    for stage in ("val", "test"):
+        expected |= {f"{quantity}/{stage}/{task}" for quantity in ("balanced_accuracy", "f1") for task in TASKS[:2]}
+        expected |= {f"r2/{stage}/sum", f"auroc/{stage}/parity", f"average_precision/{stage}/parity"}
     expected |= {f"lr/step/heads.{task}" for task in TASKS} | {"epoch"}
     expected |= {f"lr/step/backbone.{group}" for group in STAGES}
     assert set(scalars(folder)) - {f"hparams/{name}" for name in expected} == expected
@@ -95,12 +98,12 @@ def test_hyper_parameters_are_logged_with_the_final_metrics(folder: Path) -> Non
 def test_best_checkpoint_is_tested_and_its_figures_written(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     logged = scalars(folder)
-    assert list(results) == ["format", "tasks", "best", "step", "checkpoint", "seed"]
+    assert list(results) == ["format", "tasks", "classes", "best", "step", "checkpoint", "seed"]
     assert {task: list(metrics) for task, metrics in results["tasks"].items()} == {
-        "left": ["loss", "accuracy"],
-        "right": ["loss", "accuracy"],
-        "sum": ["loss", "mae", "rmse"],
-        "parity": ["loss", "accuracy", "f1"],
+        "left": ["loss", "accuracy", "balanced_accuracy", "f1"],
+        "right": ["loss", "accuracy", "balanced_accuracy", "f1"],
+        "sum": ["loss", "mae", "rmse", "r2"],
+        "parity": ["loss", "accuracy", "f1", "auroc", "average_precision"],
     }
     for task, metrics in results["tasks"].items():
         for quantity, value in metrics.items():
