@@ -110,7 +110,7 @@ def converted(image: Image.Image, mode: str, where: str) -> Image.Image:
     """
     image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode == mode:  # of which `convert` would make a copy
+    if image.mode == mode and not image.has_transparency_data:  # of which `convert` would make a copy
         return image
     if image.mode.startswith(DEEP):
         pixels = np.asarray(image)

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Train
@@ -87,7 +88,11 @@ SHORT = ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1
 SHORTER = {
     "search": ["--search.trials", "1", "--search.folds.k", "2", *SHORT[:4]],
     "predict": ["--trainer.limit_predict_batches", "1"],
+    "export": [],
 }
+
+
+ALONE = ("export",)  # commands without a trainer
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -119,4 +124,22 @@ def test_each_command_runs(page: Path, train: Train, train_here: Callable, tmp_p
                 train_here(*command)
         else:
             runs = train if "--trainer.devices" in command else train_here
-            runs(*command, "--trainer.accelerator", "cpu", *SHORTER.get(command[0], SHORT))
+            runs(
+                *command,
+                *([] if command[0] in ALONE else ["--trainer.accelerator", "cpu"]),
+                *SHORTER.get(command[0], SHORT),
+            )
+
+
+def test_the_example_in_python_runs_word_for_word(
+    train_here: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_birds(tmp_path, 60)
+    (tmp_path / "birds.yaml").write_text(block("yaml", "name: birds"))
+    train_here("fit", "--config", "birds.yaml", "--trainer.accelerator", "cpu", *SHORT, "--trainer.max_epochs", "1")
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/use.md").read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert len(names["predictions"]) == 60
+    assert {"species", "ringed", "weight (g)", "habitat"} <= {*names["predictions"].columns}
+    assert tuple(names["embeddings"].shape) == (2, 512)
