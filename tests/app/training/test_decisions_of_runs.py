@@ -89,13 +89,13 @@ def test_a_run_that_is_resumed_has_them_to_the_last_bit(train: Train, train_here
     assert last("whole")["state_dict"][THRESHOLD] != 0.5
 
 
-def test_a_head_is_taken_from_a_run_that_set_none_of_it(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+def test_a_head_is_taken_from_a_run_that_set_none_of_it(train_here: Callable, caplog: pytest.LogCaptureFixture) -> None:
     short = ["fit", "--config", str(SMALL), "--trainer.max_epochs", "1", "--name"]
     train_here(*short, "plain")
     for before, after, options in [("plain", "setting", PARITY), ("setting", "again", [])]:
-        capfd.readouterr()
+        caplog.clear()
         train_here(*short, after, *options, "--model.init_from", f"runs/{before}/version_0/checkpoints/last.ckpt")
-        assert "taken: heads.parity, " in capfd.readouterr().err
+        assert any("taken: heads.parity, " in line for line in caplog.messages)
     assert saved("last", "setting")["state_dict"][THRESHOLD] != 0.5
     assert THRESHOLD not in saved("last", "again")["state_dict"]
 
