@@ -69,3 +69,9 @@ def add_input(parser: LightningArgumentParser, what: str) -> None:
         help=f"{what}, in place of the run's own data: a table (CSV, Parquet), a folder of images, images, or an "
         "array (.npy).",
     )
+
+
+def add_output(parser: LightningArgumentParser, what: str) -> None:
+    """Add the options `--output` and `--overwrite`."""
+    parser.add_argument("--output", type=str | None, default=None, help=what)
+    parser.add_argument("--overwrite", type=bool, default=False, help="Whether the file may be there already.")

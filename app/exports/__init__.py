@@ -1,5 +1,5 @@
 """Trained networks as files that need none of this program."""
 
-from app.exports.exporting import ENDINGS, export
+from app.exports.exporting import ENDINGS, export, files_of
 
-__all__ = ["ENDINGS", "export"]
+__all__ = ["ENDINGS", "export", "files_of"]

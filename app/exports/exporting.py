@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from app.exports.description import description, input_names
 from app.exports.graphs import Call, write_onnx, write_torch
-from app.exports.trunk import write_trunks
+from app.exports.trunk import trunks_of, write_trunks
 from app.network.network import Network
 from app.runs import Run, whole_file
 from datamodules.batch import Inputs
@@ -44,17 +44,25 @@ class Exported(nn.Module):
         return tuple(self.network.tasks[name].predictions(each) for name, each in outputs.items())
 
 
-def export(run: Run, format: str, path: Path, rows: Inputs) -> list[Path]:
-    """Write a network, beside it a JSON of what it reads and gives, and check the file on real rows.
+def files_of(run: Run, format: str, path: Path) -> list[Path]:
+    """The files that `export` writes.
+
+    Raises:
+        ValueError: The network cannot be exported so.
+    """
+    if format == "timm":
+        return list(trunks_of(run.network, path))
+    return [path, path.with_name(f"{path.name}.json")]
+
+
+def export(run: Run, format: str, path: Path, rows: Inputs) -> None:
+    """Write a network into `files_of`: beside it a JSON of what it reads and gives, and check the file on real rows.
 
     Args:
         run: The run.
         format: One of `ENDINGS`.
         path: The file.
         rows: Inputs [B, ...] as the network reads them.
-
-    Returns:
-        The files that were written.
 
     Raises:
         ValueError: A package is missing, the network cannot be exported so, or what was written gives other numbers.
@@ -63,7 +71,8 @@ def export(run: Run, format: str, path: Path, rows: Inputs) -> list[Path]:
         if importlib.util.find_spec(package) is None:
             raise ConfigurationError("format", f"{format} needs the package {package}, which is not installed", format)
     if format == "timm":
-        return write_trunks(run.network, path)
+        write_trunks(trunks_of(run.network, path))
+        return
     names, outputs = input_names(run.contract), list(run.network.tasks)
     inputs = tuple(rows[name] for name in names) if isinstance(rows, dict) else (rows,)
     module = Exported(run.network, names, isinstance(rows, dict)).eval()
@@ -80,10 +89,9 @@ def export(run: Run, format: str, path: Path, rows: Inputs) -> list[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    beside = path.with_suffix(".json")
+    _, beside = files_of(run, format, path)
     with whole_file(beside) as file:
         file.write(f"{about}\n".encode())
-    return [path, beside]
 
 
 def _check(run: Run, call: Call, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 from safetensors.torch import load_file, save
@@ -13,32 +15,36 @@ from models.backbones import TimmBackbone
 from models.errors import ConfigurationError
 
 
-def write_trunks(network: Network, path: Path) -> list[Path]:
-    """Write the weights of each network of timm under timm's own names; of several, its place is part of the name.
-
-    `timm.create_model(name, num_classes=0, checkpoint_path=…)` reads them.
+def trunks_of(network: Network, path: Path) -> dict[Path, Any]:
+    """The file of each network of timm; of several, its place is part of the name.
 
     Raises:
-        ValueError: The network has none.
+        ValueError: There is none.
     """
     trunks = {name: each.net for name, each in network.sharing.named_modules() if isinstance(each, TimmBackbone)}
     if not trunks:
         raise ConfigurationError("format", "timm is for networks with a TimmBackbone", "none")
-    written = []
-    for name, net in trunks.items():
-        of_one = path if len(trunks) == 1 else path.with_stem(f"{path.stem}-{name.rpartition('.')[2]}")
+    if len(trunks) == 1:
+        return dict(zip([path], trunks.values(), strict=True))
+    return {path.with_stem(f"{path.stem}-{name.rpartition('.')[2]}"): net for name, net in trunks.items()}
+
+
+def write_trunks(trunks: Mapping[Path, Any]) -> None:
+    """Write the weights of networks of timm under timm's own names.
+
+    `timm.create_model(name, num_classes=0, checkpoint_path=…)` reads them.
+    """
+    for path, net in trunks.items():
         architecture = net.pretrained_cfg["architecture"]
         about = {"architecture": architecture, "timm": timm.__version__}
-        with whole_file(of_one) as file:
+        with whole_file(path) as file:
             file.write(save({key: x.cpu().contiguous() for key, x in net.state_dict().items()}, about))
-        written.append(of_one)
-        _check(of_one, net)
-    return written
+        _check(path, net)
 
 
-def _check(path: Path, net: object) -> None:
+def _check(path: Path, net: Any) -> None:
     """What was written, read back, is the network's."""
-    state = net.state_dict()  # type: ignore[attr-defined]  # a module of timm
+    state = net.state_dict()
     read = load_file(path)
     assert read.keys() == state.keys()
     assert all(read[name].equal(x.cpu()) for name, x in state.items())

@@ -24,7 +24,7 @@ from app.runs.folder import (
 from app.runs.identity import check_same, differences, identity, identity_of_options, lost
 from app.runs.loaded import Run, load_run
 from app.runs.results import best_values, write_results
-from app.runs.tables import check_table_file, table_file
+from app.runs.tables import check_new, check_table_file, table_file
 from app.runs.writing import WholeCheckpointIO, whole_file
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "WholeCheckpointIO",
     "best_values",
     "check_name",
+    "check_new",
     "check_places",
     "check_same",
     "check_table_file",

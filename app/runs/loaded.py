@@ -76,8 +76,15 @@ class Run:
     network: Network
 
     def to(self, device: torch.device | str) -> Run:
-        """This run, its network on another device."""
-        self.network.to(device)
+        """This run, its network on another device.
+
+        Raises:
+            ValueError: There is no such device.
+        """
+        try:
+            self.network.to(device)
+        except (RuntimeError, AssertionError) as error:  # as torch raises for one that it does not know or have
+            raise ConfigurationError("device", "must be one of this machine", repr(str(device))) from error
         return self
 
     @property

@@ -44,6 +44,15 @@ def check_table_file(key: str, path: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise ConfigurationError(key, f"must end with {' or '.join(ENDINGS)}", path)
+    check_new(key, path, overwrite)
+
+
+def check_new(key: str, path: Path, overwrite: bool) -> None:
+    """Refuse a folder, and a file that is there already, unless it may be.
+
+    Raises:
+        ValueError: It is one.
+    """
     if path.is_dir():
         raise ConfigurationError(key, "must be a file", f"a folder, {path}")
     if path.exists() and not overwrite:

@@ -96,7 +96,8 @@ def _features(rows: list[Row], contract: Contract) -> torch.Tensor:
                 where = f"row {number} of {BODY}, column {feature.name!r}"
                 raise DataError(where, "must be a number, a text or null", type(cell).__name__)
         columns[feature.name] = pl.Series(feature.name, [_cell(cell) for cell in cells], pl.String)
-    return features_of(BODY, pl.DataFrame(list(columns.values())), contract.columns.features)
+    features, _ = features_of(BODY, pl.DataFrame(list(columns.values())), contract.columns.features)
+    return features
 
 
 def _cell(value: str | float | None) -> str | None:

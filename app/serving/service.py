@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,11 +101,10 @@ async def _body(request: Request, limits: Limits) -> bytes:
 def _read(run: Run, body: bytes, kind: str, limits: Limits) -> list[Inputs]:
     """The inputs [1, ...] of each row."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of texts that are unknown to the network
-            split = rows_of(body, kind, run.contract)
-            if len(split) > limits.batch_size:
-                raise DataError("the request", f"must have at most {limits.batch_size} rows", len(split))
-            inputs = run.read(split, torch.arange(len(split)))
+        split = rows_of(body, kind, run.contract)
+        if len(split) > limits.batch_size:
+            raise DataError("the request", f"must have at most {limits.batch_size} rows", len(split))
+        inputs = run.read(split, torch.arange(len(split)))
     except DataError as error:
         raise HTTPException(415 if "Content-Type" in error.rule else 422, str(error)) from None
     return [map_inputs(lambda x, row=row: x[row : row + 1], inputs) for row in range(len(split))]

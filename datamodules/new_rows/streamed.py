@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from datamodules.contract import Feature
 from datamodules.errors import DataError
-from datamodules.new_rows.features import features_of
+from datamodules.new_rows.features import features_of, tell_unknown
 from datamodules.sources.split import Split
 from datamodules.sources.table.reading import empty, ragged_line, reading, tidy
 
@@ -22,7 +23,7 @@ KEPT = 2  # chunks: a loader reads a batch ahead of the one whose rows are named
 
 
 class StreamedFeatures(Split):
-    """Rows of a table of features, of which no more than two chunks are in memory.
+    """Rows of a table of features, of which no more than two chunks are in memory, by one process: Polars stays in it.
 
     All of them are read once before, so that a cell that is not what it must be is found before the first is used.
 
@@ -34,12 +35,15 @@ class StreamedFeatures(Split):
         ValueError: It is no whole table, lacks a column, or a cell is not what its column must hold.
     """
 
-    reads_in_order = True  # by one process, in which Polars must stay
-
     def __init__(self, path: Path, known: tuple[Feature, ...]) -> None:
         self.path, self.known = path, known
+        sizes, unknown = [], Counter[str]()
         with reading(path):
-            sizes = [len(self._features(frame, start)) for frame, start in _chunks(path, known)]
+            for frame, start in _chunks(path, known):
+                features, counts = features_of(path.name, frame, known, start)
+                sizes.append(len(features))
+                unknown += counts
+        tell_unknown(path.name, unknown)
         self._starts = torch.tensor([0, *sizes]).cumsum(0).tolist()
         super().__init__(self._starts[-1], {})
         self._begin()
@@ -71,13 +75,11 @@ class StreamedFeatures(Split):
         if number not in self._held and number < self._next:
             self._begin()
         while number not in self._held:
-            self._held[self._next] = self._features(*next(self._coming))
+            frame, start = next(self._coming)
+            self._held[self._next], _ = features_of(self.path.name, frame, self.known, start)
             self._held.pop(self._next - KEPT, None)
             self._next += 1
         return self._held[number]
-
-    def _features(self, frame: pl.DataFrame, start: int) -> Tensor:
-        return features_of(self.path.name, frame, self.known, start)
 
 
 def streamable(path: Path) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from datamodules.contract import Contract
+from datamodules.contract import Contract, Feature
 from datamodules.errors import DataError
-from datamodules.new_rows.features import features_of
+from datamodules.new_rows.features import features_of, tell_unknown
 from datamodules.new_rows.streamed import StreamedFeatures, streamable
 from datamodules.sources.split import Split
 from datamodules.sources.table.kinds import labels_of
@@ -67,10 +67,17 @@ def _rows(path: Path, frame: pl.DataFrame, blank: pl.Series, tasks: Mapping[str,
     found = {task: labels_of(path.name, frame[name], contract.targets[task]) for task, name in tasks.items()}
     labels = {task: each.values[lines] for task, each in found.items()}
     labelled = {task: each.labelled[lines] for task, each in found.items()}
-    features = features_of(path.name, frame, columns.features)[lines] if columns.features else None
+    features = _features(path.name, frame, columns.features)[lines] if columns.features else None
     if columns.image is None:
         assert features is not None
         return FeatureRows(path.name, lines, features, labels, labelled, None)
     paths = image_paths(path.name, frame[columns.image], blank)[lines.numpy()].tolist()
     mode = columns.mode or "RGB"
     return ImageRows(path, lines, paths, mode, features, labels, labelled, None)  # type: ignore[arg-type]  # a mode
+
+
+def _features(table: str, frame: pl.DataFrame, known: tuple[Feature, ...]) -> torch.Tensor:
+    """The features [N, F] of a frame; cells that are unknown to the network are told of."""
+    features, unknown = features_of(table, frame, known)
+    tell_unknown(table, unknown)
+    return features

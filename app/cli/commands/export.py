@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.command import Command, Session
-from app.cli.of_a_run import add_which_run
-from app.exports import ENDINGS, export
-from app.runs import checkpoint_of_run, load_run, run_of
+from app.cli.of_a_run import add_output, add_which_run
+from app.exports import ENDINGS, export, files_of
+from app.runs import check_new, checkpoint_of_run, load_run, run_of
 from models.errors import ConfigurationError
 
 ROWS = 16  # that are compared
@@ -25,12 +25,13 @@ def run(session: Session) -> None:
     path = Path(named).expanduser() if named else (run_of(checkpoint) or checkpoint.parent) / f"model{ending}"
     if path.suffix != ending:
         raise ConfigurationError("output", f"must end with {ending} in the format {options.format}", path)
-    for file in (path, path.with_suffix(".json")):
-        if file.exists() and not options.overwrite:
-            raise ConfigurationError("output", "must not be there yet, or `--overwrite true` be given", file)
+    files = files_of(loaded, options.format, path)
+    for file in files:
+        check_new("output", file, options.overwrite)
     split = loaded.own_rows("test") if options.input is None else loaded.rows(options.input)
-    for written in export(loaded, options.format, path, loaded.read(split, torch.arange(min(ROWS, len(split))))):
-        print(f"Wrote {written}")
+    export(loaded, options.format, path, loaded.read(split, torch.arange(min(ROWS, len(split)))))
+    for file in files:
+        print(f"Wrote {file}")
 
 
 def options(parser: LightningArgumentParser) -> None:
@@ -42,13 +43,7 @@ def options(parser: LightningArgumentParser) -> None:
         default="onnx",
         help="A graph for ONNX's runtimes, or for torch.export.load; or the trunk's weights under timm's own names.",
     )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=None,
-        help="The file; null for model.onnx, model.pt2 or model.safetensors in the run's folder.",
-    )
-    parser.add_argument("--overwrite", type=bool, default=False, help="Whether the file may be there already.")
+    add_output(parser, "The file; null for model.onnx, model.pt2 or model.safetensors in the run's folder.")
     parser.add_argument(
         "--input",
         type=str | None,

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from app.callbacks import PredictionWriter
 from app.cli.command import Command, Session
-from app.cli.of_a_run import add_input, add_run
+from app.cli.of_a_run import add_input, add_output, add_run
 from app.runs import check_table_file
 from datamodules.multitask import MultiTaskDataModule
 from models.errors import ConfigurationError
@@ -52,13 +52,7 @@ def options(parser: LightningArgumentParser) -> None:
         default=None,
         help="Without `input`, which rows of the run's own data; null for those of the test split.",
     )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=None,
-        help="The table, .csv or .parquet; null for predictions.csv in the run's folder.",
-    )
-    parser.add_argument("--overwrite", type=bool, default=False, help="Whether the table may be there already.")
+    add_output(parser, "The table, .csv or .parquet; null for predictions.csv in the run's folder.")
     parser.add_argument(
         "--probabilities", type=bool, default=False, help="Write the probability of every class, not of one alone."
     )

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 import yaml
 from PIL import Image
 
@@ -93,7 +92,3 @@ def largest_difference(one: pl.DataFrame, other: pl.DataFrame, std: dict[str, fl
         else:
             assert one[name].to_list() == other[name].to_list(), name
     return worst
-
-
-def all_equal(tensors: list[torch.Tensor]) -> bool:
-    return all(torch.equal(x, tensors[0]) for x in tensors)

@@ -13,6 +13,7 @@ import torch
 import yaml
 from conftest import ROOT
 from rows import TRAINER, configuration
+from safetensors.torch import load_file
 
 from app.exports.exporting import Exported
 from app.runs import load_run
@@ -79,7 +80,7 @@ def test_files_give_what_the_network_gives(train_here: Callable, name: str) -> N
             "true",
         )
     run = load_run("runs/short")
-    about = json.loads(Path("net.json").read_text())
+    about = json.loads(Path("net.onnx.json").read_text())
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["polyhead"]) == about
     program = torch.export.load("net.pt2").module()
@@ -112,3 +113,19 @@ def test_the_trunk_is_one_of_timms(train_here: Callable) -> None:
     x = run.read(run.rows(images), torch.arange(6))
     with torch.no_grad():
         assert torch.allclose(net(x), run.features(images), atol=1e-6)
+
+
+def test_of_networks_of_their_own_each_trunk_is_a_file(train_here: Callable, capfd: pytest.CaptureFixture) -> None:
+    Path("config.yaml").write_text(
+        yaml.safe_dump(four_kinds(TIMM["resnet10t"], sharing={"class_path": "IndependentNetworks"}))
+    )
+    train_here("fit", "--config", "config.yaml")
+    export = ["export", "--run", "runs/short", "--format", "timm", "--output", "net.safetensors"]
+    train_here(*export)
+    run = load_run("runs/short")
+    for task, network in run.network.sharing.networks.items():
+        written = load_file(f"net-{task}.safetensors")
+        assert all(written[name].equal(x) for name, x in network.net.state_dict().items())
+    with pytest.raises(SystemExit, match="2"):
+        train_here(*export)
+    assert "output: must not be there yet" in capfd.readouterr().err

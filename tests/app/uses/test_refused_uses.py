@@ -134,3 +134,51 @@ def test_a_changed_file_is_read_as_that_of_training_was(train_here: Callable) ->
     kinds = after.datasets["test"].splits[0].labels("kind")
     assert {*kinds.tolist()} == {1.0, 2.0}
     assert json.loads(Path("runs/table/version_0/results.json").read_text())["tasks"]["kind"]["accuracy"] >= 0
+
+
+@pytest.mark.parametrize(
+    "classes", [["ape", "bat", "cat"], ["aardvark", "ape", "bat", "cat"]], ids=["same", "one more"]
+)
+def test_classes_of_folders_keep_their_numbers(
+    train_here: Callable, classes: list[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """A folder that sorts before the others would move them all by one."""
+
+    def write(names: list[str]) -> None:
+        for part in ("train", "val", "test"):
+            for name in names:
+                folder = Path("animals", part, name)
+                folder.mkdir(parents=True, exist_ok=True)
+                for row in range(4):
+                    Image.new("RGB", (8, 8), (len(name) * 20, row, 0)).save(folder / f"{row}.png")
+
+    write(["ape", "bat", "cat"])
+    sources = "{animals: {class_path: Folder, init_args: {path: animals, task: animal}}}"
+    backbone = "{class_path: LeNet, init_args: {widths: [4], kernel_size: 3, features: 8}}"
+    config = ["--data.sources", sources, "--model.backbone", backbone, "--trainer.max_epochs", "1"]
+    config += ["--trainer.accelerator", "cpu", "--trainer.logger", "false"]
+    train_here("fit", *config)
+    write(classes)
+    data = train_here("test", *config).datamodule
+    assert data.targets["animal"].classes == ("ape", "bat", "cat")
+    (split,) = data.datasets["test"].splits
+    for row, path in enumerate(split.paths):
+        name = Path(path).parent.name
+        assert bool(split.labelled["animal"][row]) == (name != "aardvark")
+        if name != "aardvark":
+            assert data.targets["animal"].classes[int(split.labels_of(row)["animal"])] == name
+    said = [str(each.message) for each in recwarn if "not trained" in str(each.message)]
+    assert bool(said) == ("aardvark" in classes)
+
+
+def test_unknown_cells_are_told_of_once(train_here: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_here("fit", "--config", str(configuration("table")))
+    monkeypatch.setattr("datamodules.new_rows.streamed.ROWS", 20)
+    frame = pl.read_csv("rows.csv").select(FEATURES).with_columns(town=pl.lit("Lima"))
+    frame.write_csv("lima.csv")
+    with pytest.warns(UserWarning, match="column 'town': 90 cells are unknown to the network") as said:
+        parts = load_run("runs/table").predict("lima.csv")
+    assert len([each for each in said if "unknown" in str(each.message)]) == 1
+    with pytest.warns(UserWarning, match="90 cells"):
+        whole = load_run("runs/table").predict(frame)
+    assert parts.equals(whole)
