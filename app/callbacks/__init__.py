@@ -6,6 +6,8 @@ from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.confusion_map import ConfusionMap
 from app.callbacks.cosine_map import CosineMap
+from app.callbacks.epoch_lines import EpochLines
+from app.callbacks.hyper_parameters import HyperParameters
 from app.callbacks.interruption import INTERRUPTED, Interruption
 from app.callbacks.l2_sp import L2SP
 from app.callbacks.layer_curves import LayerCurves
@@ -28,6 +30,8 @@ __all__ = [
     "ConfigEcho",
     "ConfusionMap",
     "CosineMap",
+    "EpochLines",
+    "HyperParameters",
     "Interruption",
     "LastCheckpoint",
     "LayerCurves",

@@ -14,9 +14,11 @@ from app.callbacks.charts import Charts
 from app.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from app.callbacks.confusion_map import ConfusionMap
 from app.callbacks.cosine_map import CosineMap
+from app.callbacks.epoch_lines import EpochLines
 from app.callbacks.interruption import Interruption
 from app.callbacks.layer_curves import LayerCurves
 from app.callbacks.non_finite import NonFinite
+from app.callbacks.prediction_samples import PredictionSamples
 from app.callbacks.resumption import Resumption
 from app.callbacks.step_curves import StepCurves
 from app.callbacks.thawing import Patience, Thawing
@@ -56,7 +58,15 @@ def callbacks_of_a_run(
     if schedule is not None:
         epochs = configured_epochs(options.trainer.max_epochs, options.trainer.max_steps)
         callbacks += [Thawing(schedule, monitor, higher_is_better, epochs), LayerCurves()]
-    callbacks += [Charts(), StepCurves(), CosineMap(), ConfusionMap(), NonFinite(options.nan_patience), Interruption()]
+    callbacks += [EpochLines(monitor, higher_is_better), Charts()]
+    callbacks += [
+        StepCurves(),
+        CosineMap(),
+        ConfusionMap(),
+        PredictionSamples(),
+        NonFinite(options.nan_patience),
+        Interruption(),
+    ]
     if options.patience is not None:
         callbacks.append(_patience(options, higher_is_better))
     if options.trainer.enable_checkpointing is not False:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,15 +17,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from app.callbacks import INTERRUPTED, ConfigEcho, Resumption, SkippedRows, TaskProgressBar
+from app.cli.adverts import leave_out_adverts
 from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
-from app.cli.errors import LOG, REFUSED, Reporter, construct
+from app.cli.errors import REFUSED, TRACEBACK, Reporter, construct
 from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.configuration import Fitting
 from app.runs import (
     LOCK,
+    LOG,
     WholeCheckpointIO,
     check_name,
     check_places,
@@ -44,6 +45,7 @@ from app.runs import (
     lost,
     read_checkpoint,
     release_folder,
+    run_log,
     run_of,
 )
 from app.runs.identity import BALANCER, START, Differences
@@ -62,17 +64,18 @@ class PolyheadCLI(LightningCLI):
         self.arguments = sys.argv[1:] if arguments is None else arguments
         self.commands, self.reporter = commands(), Reporter()
         try:
-            super().__init__(
-                MultiTaskModule,
-                MultiTaskDataModule,
-                args=arguments,
-                parser_class=OneLineParser,
-                save_config_callback=ConfigEcho,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-                trainer_defaults={"use_distributed_sampler": False},
-            )
+            with run_log() as self.log:
+                super().__init__(
+                    MultiTaskModule,
+                    MultiTaskDataModule,
+                    args=arguments,
+                    parser_class=OneLineParser,
+                    save_config_callback=ConfigEcho,
+                    seed_everything_default=0,
+                    auto_configure_optimizers=False,
+                    load_from_checkpoint_support=False,
+                    trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
+                )
         except KeyboardInterrupt:
             if self._begun():
                 raise
@@ -197,6 +200,7 @@ class PolyheadCLI(LightningCLI):
         check_places(session.folder)
         if command.trains and getattr(rank_zero_only, "rank", 0) == 0:
             self.lock = lock_folder(session.folder)
+            self.log.begin(session.folder)
 
     def _checkpoint(self) -> Path | None:
         """The file that is read."""
@@ -239,7 +243,8 @@ class PolyheadCLI(LightningCLI):
         if session.options.data.on_error == "skip":
             callbacks.append(SkippedRows())
         callbacks += self.command.callbacks(session)
-        if given["enable_progress_bar"] is not False and not any(isinstance(each, ProgressBar) for each in callbacks):
+        bar = sys.stdout.isatty() if given["enable_progress_bar"] is None else given["enable_progress_bar"]
+        if bar and not any(isinstance(each, ProgressBar) for each in callbacks):
             callbacks.append(TaskProgressBar())
         logger = given["logger"] if self.command.trains else False
         folder = session.run_folder
@@ -247,7 +252,8 @@ class PolyheadCLI(LightningCLI):
             runs, name, version = folder.parents[1], folder.parent.name, folder.name
             logger = TensorBoardLogger(runs, name, version, default_hp_metric=False)
         own = {"callbacks": callbacks, "plugins": _plugins(given["plugins"]), "logger": logger}
-        return super().instantiate_trainer(**own, default_root_dir=str(folder), **kwargs)
+        own |= {"enable_progress_bar": bar, "default_root_dir": str(folder)}
+        return super().instantiate_trainer(**own, **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
         with _handlers_kept(), self._ending():
@@ -276,12 +282,12 @@ class PolyheadCLI(LightningCLI):
 
     def _release(self) -> None:
         """Remove the folder that this run has claimed, unless it has the traceback of an error."""
-        if self.claimed and getattr(rank_zero_only, "rank", 0) == 0 and not (self.claimed / LOG).exists():
+        if self.claimed and getattr(rank_zero_only, "rank", 0) == 0 and not (self.claimed / TRACEBACK).exists():
             release_folder(self.claimed)
 
     def _leave_nothing_empty(self) -> None:
         """Remove the folder of a run that wrote nothing, as under `fast_dev_run`."""
-        if self.claimed and self.claimed.exists() and {*self.claimed.iterdir()} <= {self.claimed / LOCK}:
+        if self.claimed and self.claimed.exists() and {each.name for each in self.claimed.iterdir()} <= {LOCK, LOG}:
             self._release()
 
     @property
@@ -318,6 +324,5 @@ def main(arguments: list[str] | None = None) -> PolyheadCLI:
     """Run the command line, or `arguments`. A user's own classes are found from the folder that it is called in."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # epoch values are synced
-    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")  # exact
+    leave_out_adverts()
     return PolyheadCLI(arguments)

@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from app.callbacks import NotFiniteError, resumption
+from app.runs import note
 from datamodules.errors import DataError
 from models.errors import ConfigurationError
 
@@ -34,7 +35,7 @@ OF_THE_SYSTEM = {  # what a path meets, but that nothing is there; what a full d
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR,
     errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
 }  # fmt: skip
-LOG, REFUSED = "error.log", 2  # a file, and an exit code
+TRACEBACK, REFUSED = "error.log", 2  # a file, and an exit code
 
 
 class RaisedIn(BaseException):
@@ -122,7 +123,7 @@ class Reporter:
         if self.folder is None:
             return ""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / LOG
+        path = self.folder / TRACEBACK
         path.write_text("".join(traceback.format_exception(error)))
         return f" (all of it: {path})"
 
@@ -145,7 +146,9 @@ def _quiet_writers() -> Iterator[None]:
 
 def refuse(line: str) -> NoReturn:
     """Say what is wrong in one last line, and exit with 2."""
-    sys.stderr.write(f"error: {' '.join(line.split())}\n")
+    text = f"error: {' '.join(line.split())}"
+    note(text)
+    sys.stderr.write(f"{text}\n")
     raise SystemExit(REFUSED)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 
-from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
+
+from app.runs import tell
 
 MOST_COLUMNS = 7  # of quantities that a terminal of 80 columns shows
 
@@ -47,7 +49,8 @@ def table(tasks: Mapping[str, Mapping[str, float]], title: str) -> Table:
     return result
 
 
-def print_figures(stage: str, values: Mapping[str, float], trainer: Trainer) -> None:
-    """Print a stage's figures, task by task, on the first rank."""
-    if trainer.is_global_zero:
-        Console().print(table(by_task(values, stage), title=stage))
+def tell_figures(stage: str, values: Mapping[str, float]) -> None:
+    """Tell a stage's figures, task by task."""
+    text = StringIO()
+    Console(file=text, width=Console().width).print(table(by_task(values, stage), title=stage))
+    tell(text.getvalue().rstrip())

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lightning.pytorch import Trainer
-from rich.console import Console
-
 from app.tasks.class_counts import ClassCounts
 from datamodules.targets import Target
 
@@ -14,20 +11,15 @@ RARE = 0.1  # share of the labels; of many classes that exclude each other, half
 NAMED = 3  # classes of a line
 
 
-def warn_of_imbalance(
-    targets: Mapping[str, Target], split: str, counts: Mapping[str, ClassCounts], trainer: Trainer
-) -> None:
-    """Print a line for each task with rare classes in training, and for each that predicts one class alone.
+def imbalance(targets: Mapping[str, Target], split: str, counts: Mapping[str, ClassCounts]) -> list[str]:
+    """A line for each task with rare classes in training, and for each that predicts one class alone.
 
     Args:
         targets: Task → what its label is.
         split: Which was predicted last.
         counts: Task → how its classes were told apart there.
-        trainer: Its first process prints.
     """
-    if trainer.is_global_zero:
-        for line in [*rare_classes(targets), *lone_predictions(targets, split, counts)]:
-            Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    return [*rare_classes(targets), *lone_predictions(targets, split, counts)]
 
 
 def rare_classes(targets: Mapping[str, Target]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from app.runs.folder import (
 )
 from app.runs.identity import check_same, differences, identity, identity_of_options, lost
 from app.runs.loaded import Run, load_run
+from app.runs.log import LOG, note, run_log, tell
 from app.runs.results import best_values, write_results
 from app.runs.tables import check_new, check_table_file, table_file
 from app.runs.writing import WholeCheckpointIO, whole_file
@@ -30,6 +31,7 @@ from app.runs.writing import WholeCheckpointIO, whole_file
 __all__ = [
     "CONFIGURATION",
     "LOCK",
+    "LOG",
     "RUNS",
     "Run",
     "WholeCheckpointIO",
@@ -51,12 +53,15 @@ __all__ = [
     "load_run",
     "lock_folder",
     "lost",
+    "note",
     "read_checkpoint",
     "relabelled",
     "release_folder",
+    "run_log",
     "run_of",
     "stamp",
     "table_file",
+    "tell",
     "whole_file",
     "write_results",
 ]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TextIO
 
 from app.ranks.launch import told_by_first_rank
+from app.runs.log import LOG
 from models.errors import ConfigurationError
 
 RUNS = Path("runs")
 LOCK = ".lock"
 ATTEMPTS = 1000  # to claim a folder
-FILES = ("config.yaml", "results.json", "predictions.csv", LOCK, "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+FILES = ("config.yaml", "results.json", "predictions.csv", LOG, LOCK, "checkpoints/best.ckpt", "checkpoints/last.ckpt")
 LONGEST = 255  # bytes of a file's name
 CLAIMED = "POLYHEAD_RUN"  # how processes that Lightning starts learn of the folder
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from sqlalchemy.exc import DatabaseError
 
 from app.measuring.monitoring import direction
-from app.runs import RUNS
+from app.runs import RUNS, tell
 from app.search.config import SearchConfig
 from app.search.report import line, report
 from app.search.space import distributions, text
@@ -62,7 +62,7 @@ def _run(shared: SharedStudy, options: Namespace, search: SearchConfig, base: Tr
     try:
         shared.run(
             FoldsObjective(base, search, options.name),
-            lambda trial: console.print(line(trial, search.space), soft_wrap=True, highlight=False, markup=False),
+            lambda trial: tell(f"[{shared.progress()}] {line(trial, search.space)}"),
         )
     except KeyboardInterrupt as error:
         raise SystemExit(STOPPED) from error

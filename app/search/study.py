@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from math import inf
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from app.reports.duration import duration
 from app.search.config import SearchConfig
 from app.search.space import points
 from models.errors import ConfigurationError
@@ -59,8 +61,9 @@ class SharedStudy:
         maximize: bool,
         identity: Mapping[str, str],
     ) -> None:
-        self._drawn_from, self._seed, self._timeout = dict(drawn_from), config.seed, config.timeout
+        self._drawn_from, self._seed = dict(drawn_from), config.seed
         self._trials = min(config.trials, points(drawn_from))
+        self._deadline = inf if config.timeout is None else time.monotonic() + config.timeout
         self._direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
         self._again = RetryHeartbeatStaleTrialCallback()  # puts the same trial into the queue, as often as need be
         self._beat, self._number = max(1, config.stale_after // BEATS), -1
@@ -105,8 +108,7 @@ class SharedStudy:
             objective: A trial's figure; raises `TrialError` if it has none.
             shown: Called with every trial of this process that has ended.
         """
-        deadline = inf if self._timeout is None else time.monotonic() + self._timeout
-        while self._next(deadline):
+        while self._next():
             try:
                 self.study.optimize(
                     self._unlocked(objective), n_trials=1, catch=TrialError, callbacks=[lambda _, trial: shown(trial)]
@@ -129,9 +131,19 @@ class SharedStudy:
 
         return run
 
-    def _next(self, deadline: float) -> bool:
+    def progress(self) -> str:
+        """How many of the trials have ended, and how long the others will take, if they take as long on the average."""
+        trials = self.study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in lost(trials)]
+        seconds = [trial.duration.total_seconds() for trial in ended if trial.duration is not None]
+        workers = 1 + sum(trial.state == TrialState.RUNNING for trial in trials)  # this one has just ended its own
+        left = fmean(seconds) * (self._trials - len(ended)) / workers
+        left = min(left, self._deadline - time.monotonic())
+        return f"{len(ended)} of {self._trials}" + (f", {duration(left)} left" if left > 0 else "")
+
+    def _next(self) -> bool:
         """Wait until there is a trial to run, and hold the lock then; False if there is none and will be none."""
-        while time.monotonic() < deadline:
+        while time.monotonic() < self._deadline:
             with self.lock:
                 fail_stale_trials(self.study)
                 trials = self.study.get_trials(deepcopy=False)

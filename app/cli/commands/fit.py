@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os.path import relpath
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.callbacks import BestCheckpoint, LastCheckpoint, callbacks_of_a_run
+from app.callbacks import BestCheckpoint, HyperParameters, LastCheckpoint, callbacks_of_a_run
 from app.cli.command import Command, Session
+from app.configuration import chosen
 from app.reports.classes import by_class
-from app.reports.figures import by_task, print_figures
-from app.reports.imbalance import warn_of_imbalance
-from app.runs import read_checkpoint, write_results
+from app.reports.figures import by_task, tell_figures
+from app.reports.imbalance import imbalance
+from app.reports.of_a_run import beginning, ending
+from app.runs import read_checkpoint, tell, write_results
 
 
 def run(session: Session) -> None:
     """Train; then test the best checkpoint, unless no batch of it is wanted; print and write `results.json`."""
-    trainer, chosen = session.trainer, hyper_parameters(session.options)
-    for logger in trainer.loggers:
-        logger.log_hyperparams(chosen)
+    trainer = session.trainer
+    tell(beginning(session.run_folder, session.model.network))
     trainer.fit(**session.weights())
     ours = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint | LastCheckpoint)]
     saved = [Path(each.best_model_path) for each in ours if each.best_model_path]
@@ -35,9 +33,12 @@ def run(session: Session) -> None:
             values = test(session, checkpoint)
     finally:
         if trainer.is_global_zero and not session.options.trainer.fast_dev_run:
-            save(session, values, checkpoint, chosen)
+            save(session, values, checkpoint)
     stages, last = session.model.stages, "test" if values else "val"
-    warn_of_imbalance(session.data.targets, last, stages[last].counts, trainer)
+    for line in imbalance(session.data.targets, last, stages[last].counts):
+        tell(line)
+    if not session.options.trainer.fast_dev_run:
+        tell("\n".join(ending(session.run_folder, checkpoint, trained_steps(session, checkpoint), trainer)))
 
 
 def test(session: Session, checkpoint: Path | None) -> Mapping[str, float]:
@@ -50,12 +51,12 @@ def test(session: Session, checkpoint: Path | None) -> Mapping[str, float]:
             again = f"train.py test --config {session.run_folder / 'config.yaml'} --ckpt_path {relpath(checkpoint)}"
             rank_zero_info(f"The run is trained and saved; `{again}` tests it")
         raise
-    print_figures("test", values, session.trainer)
+    tell_figures("test", values)
     return values
 
 
-def save(session: Session, values: Mapping[str, float], checkpoint: Path | None, chosen: dict[str, Any]) -> None:
-    """Write the test's figures to `results.json`, and beside the hyper-parameters into TensorBoard."""
+def save(session: Session, values: Mapping[str, float], checkpoint: Path | None) -> None:
+    """Write the test's figures to `results.json`."""
     trainer = session.trainer
     best = [each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoint)]
     tasks = by_task(values, "test")
@@ -67,27 +68,25 @@ def save(session: Session, values: Mapping[str, float], checkpoint: Path | None,
             session.model.stages["test"].counts if values else {}, dict(session.model.network.tasks.items())
         ),
         "best": {each.monitor: each.best_model_score.item() for each in best if each.best_model_score is not None},
-        "step": read_checkpoint(checkpoint)["global_step"] if checkpoint else trainer.global_step,
+        "step": trained_steps(session, checkpoint),
         "checkpoint": relpath(checkpoint, session.folder) if checkpoint else None,
         "seed": session.options.seed_everything,
     }
     write_results(session.run_folder, results)
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(chosen, dict(values), step=trainer.global_step)
-            logger.save()
 
 
-def hyper_parameters(options: Namespace) -> dict[str, Any]:
-    """What the user chose of data and model, as nested dicts."""
-    chosen = {key: options[key] for key in ("seed_everything", "data", "model")}
-    return {key: value.as_dict() if isinstance(value, Namespace) else value for key, value in chosen.items()}
+def trained_steps(session: Session, checkpoint: Path | None) -> int:
+    """The steps after which a checkpoint was written; all, where there is none."""
+    steps: int = read_checkpoint(checkpoint)["global_step"] if checkpoint else session.trainer.global_step
+    return steps
 
 
 def callbacks(session: Session) -> list[Callback]:
     """What every training shows and saves."""
     schedule = session.built["schedule"]
-    return callbacks_of_a_run(session.options, session.model, session.data, schedule, session.run_folder)
+    set_by_user = chosen(session.parser("fit"), session.options)
+    shown: list[Callback] = [HyperParameters(set_by_user, session.options.monitor)]
+    return shown + callbacks_of_a_run(session.options, session.model, session.data, schedule, session.run_folder)
 
 
 COMMAND = Command("Train, and test the best checkpoint.", run, trains=True, callbacks=callbacks)

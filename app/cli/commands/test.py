@@ -4,12 +4,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.command import Command, Session
 from app.cli.of_a_run import add_input, add_run
-from app.reports.figures import print_figures
+from app.reports.figures import tell_figures
 
 
 def run(session: Session) -> None:
     """Print the test split's figures, or those of the rows that are given."""
-    print_figures("test", session.trainer.test(**session.weights(), verbose=False)[0], session.trainer)
+    tell_figures("test", session.trainer.test(**session.weights(), verbose=False)[0])
     if session.options.input is not None and session.trainer.is_global_zero:
         print(f"{len(session.data.datasets['test'])} rows of {', '.join(session.options.input)}")
 

@@ -2,12 +2,12 @@
 
 from app.cli.command import Command, Session
 from app.cli.of_a_run import add_run
-from app.reports.figures import print_figures
+from app.reports.figures import tell_figures
 
 
 def run(session: Session) -> None:
     """Print the validation split's figures."""
-    print_figures("val", session.trainer.validate(**session.weights(), verbose=False)[0], session.trainer)
+    tell_figures("val", session.trainer.validate(**session.weights(), verbose=False)[0])
 
 
 COMMAND = Command("Print a checkpoint's figures of the validation split.", run, reads="best", options=add_run)

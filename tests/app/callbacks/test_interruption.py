@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL, Train, scalars
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 DDP = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -38,6 +39,10 @@ def test_interrupted_run_saves_and_goes_on(
     folder = tmp_path / "runs/stopped/version_0"
     assert not (folder / "results.json").exists()
     assert "Stopped after step" in done.stdout + done.stderr
+    assert "Stopped after step" in (folder / "log.txt").read_text()
+    tags = [tag for file in folder.glob("events*") for tag in EventAccumulator(str(file)).Reload().summary_metadata]
+    assert "_hparams_/session_start_info" in tags
+    assert "_hparams_/session_end_info" not in tags
     an_epoch = last(tmp_path, "whole")["global_step"] // 4
     assert last(tmp_path, "stopped")["global_step"] == an_epoch + 3  # the step that micro-batch 4 is in has ended
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 from conftest import SMALL, scalars, steps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 FIT = [
     "fit", "--config", str(SMALL), "--model.tasks.sum.weight", "0.5", "--model.tasks.parity.auxiliary", "true",
@@ -21,6 +24,16 @@ FIT = [
 ]  # fmt: skip
 TASKS = ["left", "right", "sum", "parity"]
 STAGES = ["stage0", "stage1", "stage2"]
+
+
+def tensors(folder: Path) -> dict[str, list[bytes]]:
+    """Tag → texts of every tensor in a run's event files."""
+    found = {}
+    for file in folder.glob("events*"):
+        events = EventAccumulator(str(file), size_guidance={"tensors": 0}).Reload()
+        for tag in events.Tags()["tensors"]:
+            found[tag] = [text for each in events.Tensors(tag) for text in each.tensor_proto.string_val]
+    return found
 
 
 @pytest.fixture
@@ -76,23 +89,93 @@ def test_total_is_weighted_and_leaves_auxiliary_tasks_out(folder: Path) -> None:
 
 
 def test_layout_has_one_chart_a_quantity_and_one_line_a_task(folder: Path) -> None:
-    (first, *_) = sorted(folder.glob("events*"))
-    events = EventAccumulator(str(first), size_guidance={"tensors": 0}).Reload()
     layout = Layout()
-    layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    layout.ParseFromString(tensors(folder)["custom_scalars__config__"][0])
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
-    assert charts["accuracy/val"] == [f"accuracy/val/{task}$" for task in ("left", "right", "parity")]
-    assert charts["loss/train"] == [f"loss/train/{task}$" for task in TASKS]
-    assert charts["mae/val"] == ["mae/val/sum$"]
-    assert charts["lr/step"] == ["lr/step/"]
+    tags = [*scalars(folder), "loss/val/another run's", "loss/val/mean", "loss/value/left"]
+    lines = {title: {tag for tag in tags for each in of if re.match(each, tag)} for title, of in charts.items()}
+    assert lines["accuracy/val"] == {f"accuracy/val/{task}" for task in ("left", "right", "parity")}
+    assert lines["loss/val"] == {f"loss/val/{task}" for task in [*TASKS, "another run's"]}
+    assert lines["mae/val"] == {"mae/val/sum"}
+    assert lines["lr/step"] == {tag for tag in tags if tag.startswith("lr/")}
+    assert not any(task in pattern for of in charts.values() for pattern in of for task in TASKS)
 
 
-def test_hyper_parameters_are_logged_with_the_final_metrics(folder: Path) -> None:
-    found = set()
+def test_hyper_parameters_are_those_that_the_user_set(folder: Path) -> None:
+    metadata = {}
     for file in folder.glob("events*"):
-        tags = EventAccumulator(str(file)).Reload().summary_metadata
-        found |= {tag for tag in tags if tag.startswith("_hparams_")}
-    assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= found
+        metadata |= EventAccumulator(str(file)).Reload().summary_metadata
+    parts = {
+        tag: HParamsPluginData.FromString(each.plugin_data.content)
+        for tag, each in metadata.items()
+        if tag.startswith("_hparams_")
+    }
+    start = parts["_hparams_/session_start_info"].session_start_info
+    found = {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()}
+    assert found == {
+        "seed_everything": 0, "data.sources.digits": "Digits", "data.sources.digits.train_pairs": 250,
+        "data.sources.digits.val_pairs": 64, "data.sources.digits.test_pairs": 64,
+        "data.sampling": "Shared", "data.sampling.batch_size": 32, "model.backbone": "LeNet",
+        "model.backbone.widths": "[8, 8]", "model.backbone.kernel_size": 3, "model.backbone.padding": 1,
+        "model.backbone.features": 16, "model.backbone.dropout": 0.1, "model.optimizer": "AdamW",
+        "model.optimizer.lr": 0.003, "model.lr_scheduler": "WarmupCosine", "model.lr_scheduler.warmup_steps": 3,
+        "model.tasks.sum.weight": 0.5, "model.tasks.parity.auxiliary": True, "trainer.accelerator": "cpu",
+        "trainer.max_epochs": 4, "trainer.log_every_n_steps": 1, "trainer.enable_progress_bar": False,
+        "trainer.callbacks.0": "RecordSteps", "trainer.callbacks.0.folder": ".",
+    }  # fmt: skip
+    figures = {info.name.tag for info in parts["_hparams_/experiment"].experiment.metric_infos}
+    assert figures == {"loss/val/total"} | {tag for tag in scalars(folder) if "/test/" in tag}
+    assert parts["_hparams_/session_end_info"].session_end_info.status == STATUS_SUCCESS
+    assert yaml.safe_load((folder / "hparams.yaml").read_text()).keys() == found.keys()
+
+
+def test_log_has_a_line_an_epoch(folder: Path) -> None:
+    text = (folder / "log.txt").read_bytes()
+    assert not {*b"\r\x1b"} & {*text}
+    found = re.findall(
+        r"epochs (\d)/4 · left accuracy (\S+) · right accuracy (\S+) · sum mae (\S+) · parity accuracy (\S+) · "
+        r"loss/val/total (\S+) \((.*)\) · [\d.]+ s(, [\d.]+ s left)?",
+        text.decode(),
+    )
+    logged = {name: [value for _, value in points] for name, points in scalars(folder).items()}
+    figures = ["accuracy/val/left", "accuracy/val/right", "mae/val/sum", "accuracy/val/parity", "loss/val/total"]
+    assert [line[0] for line in found] == ["1", "2", "3", "4"]
+    for place, (_, *values, best, left) in enumerate(found):
+        assert values == [f"{logged[name][place]:.4f}" for name in figures]
+        least = min(logged["loss/val/total"][: place + 1])
+        after = logged["loss/val/total"].index(least)
+        assert best == ("best" if after == place else f"best {least:.4f} after {after + 1}")
+        assert bool(left) == (place < 3)
+
+
+def test_last_lines_say_where_everything_is_and_what_is_next(folder: Path, train_here: Callable) -> None:
+    lines = [line[len("2026-11-27 13:34:00 ") :] for line in (folder / "log.txt").read_text().splitlines()]
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("runs/small/version_0: checkpoints/")]
+    for part in lines[place].removeprefix("runs/small/version_0: ").split(", "):
+        assert (folder / part.split(" ")[0]).is_file()
+    commands = [shlex.split(line, comments=True) for line in lines[place + 1 :]]
+    assert commands[0] == ["tensorboard", "--logdir", "runs"]
+    for _, _, *arguments in commands[1:]:
+        train_here(*arguments)
+    assert {path.name for path in folder.iterdir()} >= {"predictions.csv", "model.onnx"}
+
+
+def test_some_predictions_are_shown_beside_the_labels(folder: Path, train_here: Callable) -> None:
+    train_here("predict", "--run", str(folder), "--split", "test")
+    with (folder / "predictions.csv").open() as file:
+        predicted = list(csv.DictReader(file))
+    head, _, *rows = tensors(folder)["predictions/test/text_summary"][0].decode().splitlines()
+    assert head == "| row | left | right | sum | parity |"
+    assert len(rows) == 16
+    for row in rows:
+        number, left, _, total, parity = row.strip("| ").split(" | ")
+        line = predicted[int(number)]
+        assert left == f"{line['left']} ({line['left_true']})"
+        assert parity == f"{line['parity']} ({line['parity_true']})"
+        assert float(total.split(" ")[0]) == pytest.approx(float(line["sum"]), rel=1e-3)
+    assert any(
+        "predictions/test" in EventAccumulator(str(file)).Reload().Tags()["images"] for file in folder.glob("events*")
+    )
 
 
 def test_best_checkpoint_is_tested_and_its_figures_written(folder: Path) -> None:

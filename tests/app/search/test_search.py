@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def test_no_trial_is_lost_repeated_or_too_many(searched: Searched) -> None:
     kept = [trial for trial in trials if trial.number not in replaced]
     sizes = [int(trial.params["data.sampling.init_args.batch_size"]) for trial in kept]
     assert sorted(sizes) == sorted(searched.choices)
+
+
+def test_every_trial_says_how_many_there_are(searched: Searched) -> None:
+    if len(searched.choices) == 2:  # of several processes each says its own
+        said = re.findall(
+            r"^\[(\d) of (\d)(, [\d.]+ s left)?\] trial \d+ (complete|fail): ", searched.output, re.MULTILINE
+        )
+        assert [(done, of, bool(left)) for done, of, left, _ in said] == [("1", "2", True), ("2", "2", False)]
 
 
 def test_trial_is_the_mean_over_folds_that_no_one_trained_twice(searched: Searched) -> None:
