@@ -12,6 +12,7 @@ BESIDE_THE_POINT = (  # how warnings begin
     "You're resuming from a checkpoint that ended before the epoch",  # which we do exactly
     "Be aware that when using `ckpt_path`, callbacks",  # a test needs none of those that trained
     "ReduceLROnPlateau conditioned on metric",  # which is stepped after validation
+    "Attempting to set identical low and high xlims",  # of a plot of a single value
     "Checkpoint directory .* exists and is not empty",  # of a run that goes on
     "The '.*' does not have many workers",
     "The `srun` command is available",
