@@ -15,6 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from datamodules.contract import Contract
 from datamodules.errors import DataError
+from datamodules.new_rows.folders import images_in, labelled_images
 from datamodules.new_rows.pictures import Pictures
 from datamodules.new_rows.tables import rows_of_frame, rows_of_table
 from datamodules.sources import ImageSplit, Split, TensorSplit
@@ -32,7 +33,8 @@ def split_of(given: Any, contract: Contract, key: str = "--input", labels: bool 
             or tensor [N, ...], or a dict of these, a modality each.
         contract: What the network takes.
         key: What a message calls it.
-        labels: Whether the columns of the labels must be there; else they are read where they are.
+        labels: Whether the columns of the labels must be there, or folders of images be called after their classes;
+            else columns are read where they are.
 
     Raises:
         ValueError: It is something else than the network takes, has no row, or a column or a file is not there.
@@ -80,9 +82,9 @@ def _of_paths(paths: list[Path], contract: Contract, key: str, labels: bool) -> 
         return TensorSplit(_tensor(_array(first, key)), {})
     mode = _mode(contract, key, "image files")
     if labels:
-        raise DataError(key, "must be a table with the columns of the labels", "image files")
+        return labelled_images(paths, contract, key, mode)
     root = first if first.is_dir() and not others else Path()
-    names = [name for path in paths for name in (_images(path) if path.is_dir() else [path])]
+    names = [name for path in paths for name in (images_in(path) if path.is_dir() else [path])]
     for name in names:
         if name.suffix.lower() not in IMG_EXTENSIONS:
             endings = ", ".join((*TABLES, ".npy", *IMG_EXTENSIONS))
@@ -104,12 +106,6 @@ def _mode(contract: Contract, key: str, found: str) -> str:
     if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] not in CHANNELS:
         raise DataError(key, f"must be arrays of the shape {shape}, as in training", found)
     return columns.mode or CHANNELS[shape[0]]
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder, at any depth, in the order of their names; those that are hidden are left out."""
-    inside = (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-    return sorted(path for path in inside if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def _array(path: Path, key: str) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.reports.data.opening import open_all
 from app.reports.data.sheet import contact_sheet, labels_of, maps_of_row, pictures, some_rows
-from app.reports.data.tables import drawn, feature_table, many_texts, task_table
+from app.reports.data.tables import dates, drawn, feature_table, gaps, many_texts, task_table
 from app.reports.imbalance import rare_classes
 from app.runs import RUNS, whole_file
 from datamodules.batch import MultiTaskBatch
@@ -47,6 +47,8 @@ def report_data(options: Namespace, data: MultiTaskDataModule) -> None:
     opened = open_all(data, Console(stderr=True))
     lines = [
         step,
+        *dates(data.columns.features),
+        *gaps(data.columns.features),
         *many_texts(data.columns.features),
         *opened,
         *rare_classes(data.targets),

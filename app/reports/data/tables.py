@@ -9,11 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from datamodules.contract import Feature, Texts
+from datamodules.contract import Dates, Feature, Texts
 from datamodules.sampling import Plan
 from datamodules.sources import SplitName
 from datamodules.targets import Target
 
+GAPS = 0.1  # share of empty cells
 MANY_TEXTS = 50  # distinct values of a column
 STEPS = 1_000  # from which the shares are counted, or fewer where an epoch has fewer
 
@@ -101,4 +102,22 @@ def many_texts(features: Sequence[Feature]) -> list[str]:
         f"{feature.name} has {feature.range}: an input each; `kind: hashed` makes fewer of it"
         for feature in features
         if isinstance(feature, Texts) and len(feature.values) > MANY_TEXTS
+    ]
+
+
+def dates(features: Sequence[Feature]) -> list[str]:
+    """A line for each column of dates, on what becomes of it."""
+    return [
+        f"{feature.name} has dates: the inputs are {', '.join(feature.inputs)}"
+        for feature in features
+        if isinstance(feature, Dates)
+    ]
+
+
+def gaps(features: Sequence[Feature]) -> list[str]:
+    """A line for each column with many empty cells, on what becomes of them."""
+    return [
+        f"warning: {feature.name} is empty in {feature.missing:.1%} of training; an input of its own says where"
+        for feature in features
+        if feature.missing > GAPS
     ]
