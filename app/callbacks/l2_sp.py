@@ -64,6 +64,12 @@ class L2SP(Callback):
         yield from ((parameter, parameter - start, self.alpha) for parameter, start in self._pulled)
         yield from ((parameter, parameter, self.beta) for parameter in (self._new if self.beta else []))
 
+    def value(self) -> float:
+        """The sum of both terms."""
+        pulled = [self.alpha * (parameter - start).square().sum() for parameter, start in self._pulled]
+        new = [self.beta * parameter.square().sum() for parameter in self._new]
+        return sum(term.item() for term in [*pulled, *new]) / 2
+
     def state_dict(self) -> dict[str, Any]:
         """The starting point."""
         return {"start": self._start}

@@ -12,7 +12,9 @@ from app.training.module import MultiTaskModule
 
 
 class StepCurves(Callback):
-    """Writes `loss/step/<task>`, `lr/step/<layer>` and what balancing shows, every `trainer.log_every_n_steps` steps.
+    """Writes `loss/step/<task>`, `lr/step/<layer>`, `penalty/<name>` and what balancing shows.
+
+    Every `trainer.log_every_n_steps` steps.
 
     It stands before the callbacks that save or leave at the end of a step, so that this step's points are written.
     """
@@ -34,5 +36,6 @@ class StepCurves(Callback):
             names = list(pl_module.network.tasks)
             shown = curves(names, "step", of_step(pl_module.balancing.record, len(names)))
             values |= {name: value.item() for name, value in shown.items()}
+        values |= pl_module.penalties.values()
         for logger in trainer.loggers:
             logger.log_metrics(values | self._rates, step=trainer.global_step - 1)  # as Lightning counts its own

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from models.backbones.base import Backbone, Shape
+from models.backbones.part import leaves
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.heads import Head
@@ -62,7 +63,7 @@ def _reached(sharing: Sharing, heads: ModulesByName[Head], input_shape: Shape) -
     if sharing.passes_on_features:
         passed_on = sharing.shared_features(inputs, rows)
         copies = [x.detach().requires_grad_(x.requires_grad) for x in passed_on]
-        behind = {id(copy): _leaves([x]) for copy, x in zip(copies, passed_on, strict=True)}
+        behind = {id(copy): leaves([x]) for copy, x in zip(copies, passed_on, strict=True)}
         _check_reach(sharing, "the shared features", "shared ones", set[int]().union(*behind.values()), shared)
         features, may = sharing.task_features(copies, rows), "its own, past shared_features"
     else:
@@ -70,7 +71,7 @@ def _reached(sharing: Sharing, heads: ModulesByName[Head], input_shape: Shape) -
     _check_features(sharing, features, list(heads))
     reached = {}
     for task, head in heads.items():
-        found = _leaves([head(features[task])])
+        found = leaves([head(features[task])])
         allowed = _identities(sharing.task_parameters(task)) | (set() if sharing.passes_on_features else shared)
         _check_reach(sharing, f"task {task!r}", may, found, allowed)
         reached[task] = found.union(*(behind[each] for each in behind.keys() & found))
@@ -141,22 +142,6 @@ def _check_reach(sharing: Sharing, what: str, may: str, leaves: set[int], allowe
             f"{what} of {type(sharing).__name__} must reach no parameters below the heads but {may}",
             _few(wrong),
         )
-
-
-def _leaves(outputs: Iterable[Tensor]) -> set[int]:
-    """The parameters in the graph of some outputs, by their identity."""
-    outputs = list(outputs)
-    waiting = [x.grad_fn for x in outputs if x.grad_fn is not None]
-    seen, found = set(waiting), {id(x) for x in outputs if x.grad_fn is None}
-    while waiting:
-        node = waiting.pop()
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                waiting.append(child)
-    return found
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from models.errors import ConfigurationError
 
 Layers = Mapping[str, Sequence[nn.Parameter]]
 HEAD = "heads."  # how the names of heads' layers begin
+BACKBONE = "backbone."  # and those of backbones
 
 
 def layers_of(
@@ -45,3 +46,8 @@ def head_layer(task: str) -> str:
 def is_head(layer: str) -> bool:
     """Whether a layer is a task's head."""
     return layer.startswith(HEAD)
+
+
+def is_backbone(layer: str) -> bool:
+    """Whether a layer is a group of a backbone; what is none of it is drawn anew in every training."""
+    return layer.startswith(BACKBONE)

@@ -15,11 +15,12 @@ from app.network.layers import layers_of
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
-from models.backbones import Backbone
+from models.backbones import Backbone, BackboneBuilder
 from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing import HardSharing, Sharing
+from models.sharing.base import mixing_layer
 from models.sharing.statistics import statistics_of
 
 BackboneFactory = Callable[[Shape], Backbone]
@@ -45,6 +46,7 @@ class Network(nn.Module):
     Attributes:
         layers: Layer → its parameters, from input to output, then `heads.<task>`.
         groups: Layer → names of its parameters in `sharing`.
+        mixing_layers: Those of the layers that mix activations.
         weights: Task → factor of its loss.
         fresh_sharing: Builds another scheme of the same kind, initialised anew.
     """
@@ -67,7 +69,7 @@ class Network(nn.Module):
             {name: task_of(name, target, configured.get(name, TaskConfig())) for name, target in targets.items()}
         )
         check_columns(self.tasks.values())
-        self.fresh_sharing = partial(sharing, partial(backbone, input_shape), list(targets))
+        self.fresh_sharing = partial(sharing, BackboneBuilder(backbone, input_shape), list(targets))
         self.sharing = self.fresh_sharing()
         check_channels(self.sharing, list(targets))
         self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
@@ -75,6 +77,7 @@ class Network(nn.Module):
         self.groups = self.sharing.layer_groups(coarse)
         heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
         self.layers = layers_of(self.sharing, self.groups, heads)
+        self.mixing_layers = [mixing_layer(name) for name in self.sharing.mixing_weights()]
         self.weights = {name: task.config.weight for name, task in self.tasks.items()}
         check_sharing(self.sharing, self.heads, input_shape)
 
@@ -124,5 +127,4 @@ class Network(nn.Module):
     def compile_backbones(self) -> None:
         """Compile every backbone by `torch.compile`."""
         torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
-        for module in [module for module in self.sharing.modules() if isinstance(module, Backbone)]:
-            module.compile()
+        self.sharing.compile_backbones()

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from app.balancing import Balancer, FixedWeights, GradientConfig, Parameters, Update
 from app.balancing.engine.gradients import scale_of
 from app.measuring.stage import StageMetrics
+from app.network.layers import head_layer
 from app.network.network import BackboneFactory, Network, SharingFactory
 from app.ranks.collectives import sum_over_ranks
 from app.ranks.running_statistics import RunningStatistics
@@ -23,7 +24,7 @@ from app.runs import read_checkpoint, relabelled, stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
 from app.training.optimizer import options_of, restore_options, with_scheduler
-from app.training.penalties import Penalties
+from app.training.penalties import Penalties, SharingPenalty
 from app.training.schedulers import SchedulerFactory, total_steps
 from app.training.step import TrainingStep
 from app.training.supported import check_level, check_optimizer, check_supported
@@ -119,7 +120,8 @@ class MultiTaskModule(LightningModule):
         fresh = without_pretrained_weights()(self.network.fresh_sharing)
         groups, other = self.network.groups, partial(relabelled, targets=targets)
         self.start = StartingPoint(init_from, reset_head, reset_layers, groups, fresh, read_checkpoint, other)
-        rates = {name: task.config.rate for name, task in tasks_by_name.items()}
+        rates = {head_layer(name): task.config.rate for name, task in tasks_by_name.items()}
+        rates |= dict.fromkeys(self.network.mixing_layers, self.network.sharing.mixing_rate)
         self.layer_factors = layer_factors(list(self.network.layers), layers.decay, rates)
         self.step, self.probabilities = TrainingStep(self.network.weights), False
         self._forget_callbacks()
@@ -130,6 +132,8 @@ class MultiTaskModule(LightningModule):
     def _forget_callbacks(self) -> None:
         """Begin without what the callbacks of another training have added."""
         self.penalties, self.after_step = Penalties(), AfterStep()
+        if self.network.sharing.has_penalty:
+            self.penalties.add("sharing", SharingPenalty(self.network.sharing))
         if self.balancing.scalarizer.looks_again:
             self.after_step.add("second_look", self._look_again)
         self.fine_tuning: FineTuning | None = None
@@ -311,7 +315,7 @@ class MultiTaskModule(LightningModule):
         return with_scheduler(optimizer, self.lr_scheduler, self.lr_interval, total_steps(self.trainer))
 
     def _new_optimizer(self) -> Optimizer:
-        groups = parameter_groups(self.network.layers)
+        groups = parameter_groups(self.network.layers, self.network.mixing_layers)
         if learned := list(self.balancing.parameters()):
             name = {"name": "balancer", "layer": "balancer", "weight_decay": 0.0}  # decay would balance too
             groups.append({"params": learned} | name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
+
+from app.balancing.engine.gradients import gradients_of
+from models.sharing import Sharing
 
 Term = tuple[nn.Parameter, Tensor, float]  # a parameter, and the direction and factor of what it adds to its gradient
 
@@ -17,6 +21,44 @@ class Penalty(Protocol):
 
     def terms(self) -> Iterator[Term]:
         """Its gradient: for each parameter that it pulls at, factor × direction, of the parameter's shape."""
+
+    def value(self) -> float:
+        """What it adds to the objective."""
+
+
+class SharingPenalty:
+    """The penalty of a sharing scheme.
+
+    Args:
+        sharing: The scheme, which has one.
+    """
+
+    def __init__(self, sharing: Sharing) -> None:
+        self.sharing, self._told = sharing, False
+
+    @torch.enable_grad()
+    def terms(self) -> Iterator[Term]:
+        """Its gradient, for the parameters that are trained."""
+        parameters = [parameter for parameter in self.sharing.parameters() if parameter.requires_grad]
+        gradients = gradients_of(self.sharing.penalty(), parameters)
+        pairs = zip(parameters, gradients, strict=True)
+        return iter([(parameter, gradient, 1.0) for parameter, gradient in pairs if gradient is not None])
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """What it adds to the objective."""
+        return self.sharing.penalty().item()
+
+    def check_rate(self, optimizer: Optimizer) -> None:
+        """Tell once, if steps of SGD along the penalty go too far: what it holds together drifts apart then."""
+        largest, rate = self.sharing.largest_rate, max(group["lr"] for group in optimizer.param_groups)
+        if largest is not None and isinstance(optimizer, SGD) and rate > largest and not self._told:
+            self._told = True
+            warnings.warn(
+                f"model.sharing.strength: the learning rate must be at most {largest:.4g} under this penalty, else the "
+                f"networks drift apart; found {rate:.4g}",
+                stacklevel=2,
+            )
 
 
 class Penalties:
@@ -42,9 +84,16 @@ class Penalties:
             scaler: Of fp16, if there is one.
         """
         scale = loss_scale(optimizer, scaler) if self._by_name else 1.0
+        for penalty in self._by_name.values():
+            if isinstance(penalty, SharingPenalty):
+                penalty.check_rate(optimizer)
         for parameter, direction, factor in self.terms():
             if parameter.grad is not None:
                 parameter.grad.add_(direction, alpha=scale * factor)
+
+    def values(self) -> dict[str, float]:
+        """What each of them adds to the objective, by its curve."""
+        return {f"penalty/{name}": penalty.value() for name, penalty in self._by_name.items()}
 
     def terms(self) -> Iterator[Term]:
         """The terms of all of them."""

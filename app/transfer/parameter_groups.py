@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from app.network.layers import head_layer, is_head
+from app.network.layers import is_backbone
 from models.errors import ConfigurationError
 
 
@@ -30,10 +30,20 @@ class LayerConfig:
     coarse: bool = False
 
 
-def parameter_groups(layers: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[str, Any]]:
-    """Two groups a layer: its matrices and filters, and its vectors and scalars, which no weight decay pulls at."""
+def parameter_groups(
+    layers: Mapping[str, Sequence[nn.Parameter]], mixing: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Two groups a layer: its matrices and filters, and its vectors and scalars, which no weight decay pulls at.
+
+    Args:
+        layers: Layer → its parameters.
+        mixing: Layers of weights that mix activations, at none of which it pulls: zeros are no simpler mixture.
+    """
     groups: list[dict[str, Any]] = []
     for layer, parameters in layers.items():
+        if layer in mixing:
+            groups.append({"params": list(parameters), "name": layer, "layer": layer, "weight_decay": 0.0})
+            continue
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
         vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
         if matrices:
@@ -43,22 +53,21 @@ def parameter_groups(layers: Mapping[str, Sequence[nn.Parameter]]) -> list[dict[
     return groups
 
 
-def layer_factors(layers: Sequence[str], decay: float, heads: Mapping[str, float]) -> dict[str, float]:
+def layer_factors(layers: Sequence[str], decay: float, own: Mapping[str, float]) -> dict[str, float]:
     """Layer → factor of its learning rate, whatever the phase.
 
     Args:
-        layers: The backbone's from input to output, and the heads'.
+        layers: The backbone's from input to output, and others.
         decay: See `LayerConfig`.
-        heads: Task → factor of its head.
+        own: Layer → factor, of those others; 1 where there is none.
 
     Raises:
         ValueError: The decay is not positive.
     """
     if not 0 < decay < inf:
         raise ConfigurationError("model.layers.decay", "must be greater than 0", decay)
-    above = {layer: sum(not is_head(other) for other in layers[i:]) for i, layer in enumerate(layers)}
-    own = {head_layer(task): factor for task, factor in heads.items()}
-    return {layer: own[layer] if is_head(layer) else decay**groups for layer, groups in above.items()}
+    above = {layer: sum(is_backbone(other) for other in layers[i:]) for i, layer in enumerate(layers)}
+    return {layer: decay ** above[layer] if is_backbone(layer) else own.get(layer, 1.0) for layer in layers}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from app.network.layers import HEAD, is_head
+from app.network.layers import HEAD, is_backbone, is_head
 from app.transfer.phases import BatchNormMode, Phase
 from models.errors import ConfigurationError
 
@@ -19,7 +19,8 @@ HEADS, ALL = f"{HEAD}*", "*"
 class Preset:
     """A schedule by name; `train.py layers` prints its phases.
 
-    `full` trains everything from the start, and `linear_probe` the heads alone. `freeze_then_unfreeze` has a phase of
+    `full` trains everything from the start, and `linear_probe` the heads alone; with the heads goes what else is in no
+    backbone, such as gates, which are drawn anew as they are. `freeze_then_unfreeze` has a phase of
     each. `gradual_unfreeze` thaws the backbone from the top group down (Howard & Ruder, "Universal Language Model
     Fine-tuning for Text Classification", 2018). `lp_ft` is a linear probe, then everything at a tenth of the rate
     (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
@@ -59,9 +60,10 @@ def phases_of(schedule: Schedule | None, layers: Sequence[str], epochs: int | No
     if isinstance(schedule, list):
         return schedule
     chosen = schedule if isinstance(schedule, Preset) else Preset(schedule or "full")
-    backbone = [layer for layer in layers if not is_head(layer)]
+    backbone, others = [layer for layer in layers if is_backbone(layer)], [HEADS]
+    others += [layer for layer in layers if not (is_backbone(layer) or is_head(layer))]
     _check_options(chosen, backbone)
-    phases = _phases(chosen, backbone, epochs)
+    phases = _phases(chosen, backbone, others, epochs)
     for phase in phases:
         phase.batch_norm = chosen.batch_norm
     for phase, end in zip(phases, _ends(chosen, len(phases), epochs), strict=False):
@@ -69,9 +71,9 @@ def phases_of(schedule: Schedule | None, layers: Sequence[str], epochs: int | No
     return phases
 
 
-def _phases(chosen: Preset, backbone: list[str], epochs: int | None) -> list[Phase]:
-    """The phases without their ends."""
-    heads, everything = Phase([HEADS], "heads"), Phase([ALL], "all")
+def _phases(chosen: Preset, backbone: list[str], others: list[str], epochs: int | None) -> list[Phase]:
+    """The phases without their ends; `others` are trained in all of them."""
+    heads, everything = Phase(others, "heads"), Phase([ALL], "all")
     match chosen.preset:
         case "full":
             return [everything]
@@ -82,16 +84,16 @@ def _phases(chosen: Preset, backbone: list[str], epochs: int | None) -> list[Pha
         case "lp_ft":
             return [heads, Phase([ALL], "all", rates={ALL: 0.1})]
         case "surgical":
-            return [Phase([*_third(backbone, chosen.block), HEADS], chosen.block)]
+            return [Phase([*_third(backbone, chosen.block), *others], chosen.block)]
         case "gradual_unfreeze":
-            return _gradual(backbone, chosen.phases or min(len(backbone) + 1, epochs or len(backbone) + 1))
+            return _gradual(backbone, others, chosen.phases or min(len(backbone) + 1, epochs or len(backbone) + 1))
 
 
-def _gradual(backbone: list[str], phases: int) -> list[Phase]:
+def _gradual(backbone: list[str], others: list[str], phases: int) -> list[Phase]:
     """From the heads alone to everything."""
     thawed = [ceil(i * len(backbone) / max(1, phases - 1)) for i in range(phases)]
     tops = [backbone[len(backbone) - groups :] for groups in thawed]
-    return [Phase([*top, HEADS], f"from {top[0]}" if top else "heads") for top in tops]
+    return [Phase([*top, *others], f"from {top[0]}" if top else "heads") for top in tops]
 
 
 def _third(backbone: list[str], block: str) -> list[str]:

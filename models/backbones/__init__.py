@@ -5,12 +5,15 @@ from models.backbones.creation import wants_pretrained_weights, without_pretrain
 from models.backbones.late_fusion import LateFusion
 from models.backbones.lenet import LeNet
 from models.backbones.mlp import MLP
+from models.backbones.part import BackboneBuilder, BackbonePart
 from models.backbones.projected import Projected
 from models.backbones.timm_backbone import TimmBackbone
 
 __all__ = [
     "MLP",
     "Backbone",
+    "BackboneBuilder",
+    "BackbonePart",
     "LateFusion",
     "LeNet",
     "Projected",

@@ -1,7 +1,7 @@
 """What every backbone answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Backbone(nn.Module, ABC):
 
     channels: list[int]
     input_dtype: torch.dtype | None = None
+    _compiled: list[Callable[[Tensor], Tensor]] | None = None
 
     @property
     @abstractmethod
@@ -40,6 +41,14 @@ class Backbone(nn.Module, ABC):
             x = stage(x)
             features.append(x)
         return features
+
+    def stage_calls(self) -> list[Callable[[Tensor], Tensor]]:
+        """What applies each stage, for a caller that does something between them; compiled, if that was asked for."""
+        return self._compiled or list(self.stages)
+
+    def compile_stages(self) -> None:
+        """Compile every stage by `torch.compile`, for `stage_calls`."""
+        self._compiled = [torch.compile(stage) for stage in self.stages]
 
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.

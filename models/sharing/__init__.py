@@ -1,7 +1,12 @@
 """Sharing: which parts of the network tasks have in common."""
 
 from models.sharing.base import Sharing
+from models.sharing.cgc import CGC
+from models.sharing.cross_stitch import CrossStitch
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
+from models.sharing.mmoe import MMoE
+from models.sharing.ple import PLE
+from models.sharing.soft import SoftSharing
 
-__all__ = ["HardSharing", "IndependentNetworks", "Sharing"]
+__all__ = ["CGC", "PLE", "CrossStitch", "HardSharing", "IndependentNetworks", "MMoE", "Sharing", "SoftSharing"]

@@ -18,14 +18,25 @@ class Sharing(nn.Module, ABC):
     A scheme whose shared part ends in features defines `shared_features` and `task_features`, and declares
     `passes_on_features`; any other defines `forward`.
 
+    What mixes activations, as gates do, is drawn anew whatever the backbones start from: it is named by
+    `mixing_weights`, and every name of it is a layer of its own, `sharing.<name>`, without weight decay.
+
     Attributes:
         channels: task → channels of its features, one a stage.
+        mixing_rate: factor of the learning rate of mixing weights.
+        has_penalty: whether the scheme has a term of the objective that depends on parameters alone, `penalty`.
+        largest_rate: the learning rate of SGD above which a step along the penalty goes too far; None for any.
+        walks_stages: whether the scheme applies the backbones stage by stage, by their `stage_calls`.
         passes_on_features: whether the shared parameters reach the tasks through `shared_features` alone, so that
             gradient methods may look at these in place of the parameters.
     """
 
     channels: dict[str, list[int]]
     passes_on_features: bool = False
+    mixing_rate: float = 1.0
+    has_penalty: bool = False
+    largest_rate: float | None = None
+    walks_stages: bool = False
 
     def __init_subclass__(cls) -> None:
         """Refuse a scheme that passes on features and whose own `forward` would not be called.
@@ -61,7 +72,7 @@ class Sharing(nn.Module, ABC):
         raise self._undefined("task_features")
 
     def _undefined(self, method: str) -> ConfigurationError:
-        return ConfigurationError("model.sharing", f"{type(self).__name__} must define {method}, or forward")
+        return ConfigurationError("model.sharing", f"{type(self).__name__} must define {method}")
 
     def compared_weights(self) -> list[nn.Parameter]:
         """The trained weights by whose gradients GradNorm compares the tasks: the last shared layer's.
@@ -77,7 +88,8 @@ class Sharing(nn.Module, ABC):
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.
 
-        Groups of the same name in several backbones are one; what lies outside of them is the last, `sharing`.
+        Groups of the same name in several backbones are one; what lies outside of them is `sharing`, and what mixes
+        activations is last.
 
         Args:
             coarse: see `Backbone.layer_groups`.
@@ -89,9 +101,27 @@ class Sharing(nn.Module, ABC):
         for path, backbone in _backbones(self, ""):
             for group, names in backbone.layer_groups(coarse).items():
                 groups.setdefault(f"backbone.{group}", []).extend(f"{path}{name}" for name in names)
-        inside = {name for names in groups.values() for name in names}
-        outside = [name for name, _ in self.named_parameters() if name not in inside]
-        return groups | ({"sharing": outside} if outside else {})
+        called = {id(parameter): name for name, parameter in self.named_parameters()}
+        mixing = {mixing_layer(what): [called[id(p)] for p in own] for what, own in self.mixing_weights().items()}
+        inside = {name for of in (groups, mixing) for names in of.values() for name in names}
+        outside = [name for name in called.values() if name not in inside]
+        return groups | ({"sharing": outside} if outside else {}) | mixing
+
+    def mixing_weights(self) -> dict[str, list[nn.Parameter]]:
+        """Name → the weights by which the scheme mixes activations."""
+        return {}
+
+    def penalty(self) -> Tensor:
+        """The term of the objective that depends on parameters alone, a number, of a scheme that has one."""
+        raise self._undefined("penalty")
+
+    def compile_backbones(self) -> None:
+        """Compile what is called of every backbone by `torch.compile`."""
+        for _, backbone in _backbones(self, ""):
+            if self.walks_stages:
+                backbone.compile_stages()
+            else:
+                backbone.compile()
 
     def blank(self, input_shape: Shape, rows: int) -> Inputs:
         """A batch of `rows` rows of zeros, as the backbones read them."""
@@ -107,6 +137,11 @@ class Sharing(nn.Module, ABC):
         """The parameters that this task's loss alone reaches. With the shared ones, a partition of all parameters."""
 
 
+def mixing_layer(name: str) -> str:
+    """The layer of the mixing weights of this name."""
+    return f"sharing.{name}"
+
+
 def _backbones(module: nn.Module, path: str) -> Iterator[tuple[str, Backbone]]:
     """The backbones in a module that are in no other, with the beginnings of their parameters' names."""
     for name, child in module.named_children():
@@ -114,8 +149,3 @@ def _backbones(module: nn.Module, path: str) -> Iterator[tuple[str, Backbone]]:
             yield f"{path}{name}.", child
         else:
             yield from _backbones(child, f"{path}{name}.")
-
-
-def take(x: Tensor, rows: Tensor) -> Tensor:
-    """The rows of a batch [B, ...]; the batch itself where these are all of them."""
-    return x if rows.shape[0] == x.shape[0] else x.index_select(0, rows)  # len() would be a constant in an export

@@ -1,14 +1,15 @@
 """One backbone for all tasks."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.backbones import Backbone
 from models.backbones.base import Inputs
-from models.sharing.base import Sharing, take
+from models.sharing.base import Sharing
+from models.sharing.rows import RowsOf, gather, size_of
 from models.sharing.statistics import StatisticsByTask, statistics_of
 
 
@@ -42,7 +43,7 @@ class HardSharing(Sharing):
         """The backbone's features, one a stage, of the batch's rows or of those of `rows_in_trunk`."""
         features: list[Tensor]
         if self.statistics == "batch" or not self.training:
-            with statistics_of(_rows(inputs), self.training):
+            with statistics_of(size_of(inputs), self.training):
                 features = self.backbone(inputs)
             return features
         own = self.rows_in_trunk(rows)
@@ -78,40 +79,3 @@ class HardSharing(Sharing):
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """None."""
         return []
-
-
-class RowsOf(Sequence[Tensor]):
-    """Some rows of every feature, gathered only where a feature is read: a head reads one or few of the stages."""
-
-    def __init__(self, features: list[Tensor], rows: Tensor) -> None:
-        """Keep features [B, ...] and the rows [B_t] to take of them."""
-        self.features = features
-        self.rows = rows
-
-    def __len__(self) -> int:
-        """Number of stages."""
-        return len(self.features)
-
-    @overload
-    def __getitem__(self, stage: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, stage: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, stage: int | slice) -> Tensor | list[Tensor]:
-        """The rows of a stage's feature, [B_t, ...]."""
-        if isinstance(stage, slice):
-            return [take(feature, self.rows) for feature in self.features[stage]]
-        return take(self.features[stage], self.rows)
-
-
-def gather(inputs: Inputs, rows: Tensor) -> Inputs:
-    """The rows [N] of the inputs, in this order."""
-    if isinstance(inputs, dict):
-        return {modality: x.index_select(0, rows) for modality, x in inputs.items()}
-    return inputs.index_select(0, rows)
-
-
-def _rows(inputs: Inputs) -> int:
-    x = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
-    return x.shape[0]

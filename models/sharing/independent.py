@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from models.backbones import Backbone
 from models.backbones.base import Inputs
 from models.by_name import ModulesByName
-from models.sharing.base import Sharing, take
+from models.sharing.base import Sharing
+from models.sharing.rows import take_inputs
 from models.sharing.statistics import statistics_of
 
 
@@ -30,7 +31,7 @@ class IndependentNetworks(Sharing):
         features = {}
         for task, chosen in rows.items():
             with statistics_of(chosen.shape[0], self.training):
-                features[task] = self.networks[task](_take(inputs, chosen))
+                features[task] = self.networks[task](take_inputs(inputs, chosen))
         return features
 
     def shared_parameters(self) -> list[nn.Parameter]:
@@ -40,9 +41,3 @@ class IndependentNetworks(Sharing):
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """The parameters of the task's backbone."""
         return list(self.networks[task].parameters())
-
-
-def _take(inputs: Inputs, rows: Tensor) -> Inputs:
-    if isinstance(inputs, dict):
-        return {modality: take(x, rows) for modality, x in inputs.items()}
-    return take(inputs, rows)
