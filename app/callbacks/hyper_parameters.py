@@ -36,12 +36,13 @@ class HyperParameters(Callback):
         assert isinstance(pl_module, MultiTaskModule)
         tests = [curve for curve in pl_module.stages["test"].higher_is_better() if curve.count("/") == 2]
         figures = dict.fromkeys([self.monitor, *tests], 0.0)  # no values: the curves have them
-        experiment, start, self._end = hparams(self.chosen, figures)  # type: ignore[no-untyped-call]
+        experiment, start, _ = hparams(self.chosen, figures)  # type: ignore[no-untyped-call]
         self._write(trainer, experiment, start)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the run as one that came to its end."""
-        self._write(trainer, self._end)
+        *_, end = hparams({}, {})  # type: ignore[no-untyped-call]
+        self._write(trainer, end)
 
     def _write(self, trainer: Trainer, *summaries: Any) -> None:
         for logger in trainer.loggers if trainer.is_global_zero else []:

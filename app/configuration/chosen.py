@@ -21,14 +21,24 @@ def chosen(parser: ArgumentParser, options: Namespace) -> dict[str, Value]:
 
     A class is its name, with its options beneath it: `model.optimizer` AdamW, `model.optimizer.lr` 0.003.
     """
-    asked = options.clone()
-    for key in PLACES:
-        asked.pop(key, None)
-    differs = yaml.safe_load(parser.dump(asked, skip_default=True, skip_unset=False))
+    defaults = parser.get_defaults(skip_validation=True).as_dict()
+    asked = yaml.safe_load(parser.dump(options, skip_unset=False))
+    differs = dict(_differing({key: value for key, value in asked.items() if key not in PLACES}, defaults))
     tasks = differs.get("model", {}).pop("tasks", None) or {}
     seed = {"seed_everything": options.seed_everything}
     own = {f"model.tasks.{task}.{key}": value for task, each in tasks.items() for key, value in _set(TaskConfig, each)}
     return dict(_flat(seed | differs, "")) | dict(_flat(own, ""))
+
+
+def _differing(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What of nested mappings is not as by default; a class with its options is one value."""
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping) and "class_path" not in value:
+            if inner := dict(_differing(value, default)):
+                yield key, inner
+        elif value != (list(default) if isinstance(default, tuple) else default):
+            yield key, value
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, Value]]:

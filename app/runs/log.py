@@ -21,6 +21,13 @@ _ours.propagate = False  # `tell` prints
 _HEARD = (_ours, logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric"))
 
 
+class LogFile(logging.FileHandler):
+    """A log that does without what cannot be written, as on a full disk: it has been printed."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # the parent's name
+        """Say nothing."""
+
+
 class RunLog:
     """The log of one run: what `tell` and Lightning say, warnings, and how it failed, each line with its time."""
 
@@ -29,7 +36,7 @@ class RunLog:
 
     def begin(self, folder: Path) -> None:
         """Write to `log.txt` in the run's folder from here on, after what stands there."""
-        self._file = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
+        self._file = LogFile(folder / LOG, encoding="utf-8", delay=True)
         self._file.setFormatter(logging.Formatter(LINE, datefmt="%Y-%m-%d %H:%M:%S"))
         for each in _HEARD:
             each.addHandler(self._file)

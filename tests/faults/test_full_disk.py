@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import SMALL, scalars
 
+from app.runs import LOG, run_log, tell
+
 SHORT = "--trainer.limit_train_batches", "1"
 RUN = Path("runs/small/version_0")
 
@@ -83,7 +85,7 @@ def test_of_predictions_and_of_the_sheet(train_here: Callable, refused: Callable
         assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("most", [9_000, 20_000])
+@pytest.mark.parametrize("most", [12_000, 24_000])
 def test_of_an_event_file(refused: Callable[..., str], most: int) -> None:
     """Which TensorBoard writes in a thread of its own; its first part is there."""
     fit = "fit", "--config", str(SMALL), "--trainer.max_epochs", "30", "--trainer.enable_checkpointing", "false"
@@ -94,6 +96,15 @@ def test_of_an_event_file(refused: Callable[..., str], most: int) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
     assert "loss/train/total" in scalars(RUN)
     assert not (RUN / "results.json").exists()
+
+
+def test_of_a_log(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    """What it would say has been printed."""
+    (tmp_path / LOG).symlink_to("/dev/full")
+    with run_log() as log:
+        log.begin(tmp_path)
+        tell("a line")
+    assert capfd.readouterr() == ("a line\n", "")
 
 
 @pytest.mark.parametrize("most", [3_000, 60_000])
