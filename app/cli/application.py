@@ -22,9 +22,11 @@ from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
 from app.cli.errors import LOG, REFUSED, Reporter, construct
+from app.cli.help_options import add_help
 from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.configuration import Fitting
+from app.help import MAIN
 from app.runs import (
     LOCK,
     WholeCheckpointIO,
@@ -67,6 +69,7 @@ class PolyheadCLI(LightningCLI):
                 MultiTaskDataModule,
                 args=arguments,
                 parser_class=OneLineParser,
+                parser_kwargs={"description": "Multi-task learning: one network, several tasks."},
                 save_config_callback=ConfigEcho,
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
@@ -81,11 +84,14 @@ class PolyheadCLI(LightningCLI):
         finally:
             forget_claim()
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """The parser of a subcommand, several `--config` files merging."""
-        parser = self.parser_class(**kwargs)
+    def init_parser(self, page: str = MAIN, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of a subcommand, several `--config` files merging; its `--help` prints a page."""
+        parser = self.parser_class(**kwargs, add_help=False)
         parser.allow_abbrev = False
-        parser.add_argument("-c", "--config", action=MergingConfigFile, help="A YAML file; later ones win.")
+        add_help(parser, page)
+        parser.add_argument(
+            "-c", "--config", action=MergingConfigFile, help="A YAML file, or several: what stands later wins."
+        )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -96,7 +102,7 @@ class PolyheadCLI(LightningCLI):
         self._subcommand_parsers = {}
         added, wanted = parser.add_subcommands(), self._wanted()
         for name, command in self.commands.items():
-            options = self.init_parser(description=command.help)
+            options = self.init_parser(name, description=command.help)
             if name in wanted:
                 if command.parts:
                     self._add_arguments(options)

@@ -52,21 +52,22 @@ class MultiTaskModule(LightningModule):
     Args:
         targets: Task → what its label is; comes from the data.
         input_shape: Shape of one row's input; comes from the data.
-        backbone: The network that turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
+        backbone: Turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
         sharing: What the tasks share: `HardSharing` (one trunk) or `IndependentNetworks` (nothing: the single-task
             baseline).
         head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`; a label a pixel needs
             `UpsamplingHead` or `DeepLabHead`. Null for the first of each.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
-        balancer: How the tasks' losses, each times its task's weight, become one update: a loss weighting such as
-            `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
+        balancer: How the tasks' losses become one update: a loss weighting such as `DWA`, or a gradient method such
+            as `PCGrad`; any aggregator of torchjd, too; null for their sum. Each loss is first multiplied by its
+            task's weight.
         gradients: What a gradient method looks at.
         compile: Compile every backbone by `torch.compile`.
         layers: How the layers of the backbone differ in their training.
-        init_from: A checkpoint of this program, of any tasks, from which a new training takes the weights that fit.
+        init_from: A checkpoint from which a new training takes the weights that fit; of this program, of any tasks.
         reset_head: Leave the heads in that checkpoint, and begin with new ones.
         reset_layers: Begin with so many of the last layer groups of the backbone initialised anew, pretrained or not.
-        optimizer: Any of torch.optim; null for AdamW. It has parameter groups for each layer group and head; vectors
+        optimizer: Any of torch.optim, AdamW if null. It has parameter groups for each layer group and head; vectors
             and scalars, such as biases, have no weight decay.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
