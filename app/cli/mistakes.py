@@ -38,7 +38,7 @@ def reworded(key: str, text: str, parser: Any) -> str:
     """
     options = options_of(parser)
     if not key:
-        return _unknown_key(text, options)
+        return _misplaced(text, parser) or _unknown_key(text, options)
     if inner := LAST_KEY.match(text):
         key, text = f"{key}.{inner[1]}", text[inner.end() :]
     for rule in (_unknown_option, _unknown_class, _unknown_word):
@@ -120,6 +120,15 @@ def _literals(text: str) -> list[str]:
 
 def _either(names: list[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _misplaced(text: str, parser: Any) -> str | None:
+    """An option before the command, whose value the parser takes for the command."""
+    first = parser.args[0].split("=")[0] if getattr(parser, "args", None) else ""
+    if not CHOICE.search(text) or not first.startswith("-") or first in parser._option_string_actions:
+        return None
+    own = [each.dest for each in parser._actions if each.option_strings]
+    return f"{first}: must stand after the command, whose option it is{near_it(first.lstrip('-'), own)}"
 
 
 def _unknown_key(text: str, options: Mapping[str, Any]) -> str:
