@@ -3,6 +3,10 @@
 import os
 import sys
 
+from app.help import show
+
+if __name__ == "__main__":
+    show(sys.argv[1:])  # a first page needs nothing of what follows
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():  # read as torch loads
     os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}  # threads that spin for long starve others
 try:

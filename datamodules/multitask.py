@@ -100,12 +100,12 @@ class MultiTaskDataModule(EvaluationData):
 
     Args:
         sources: Name → where samples come from. Sources may carry different tasks, and the same task more than once.
-        sampling: How the rows of a training step are chosen: `Shared` (the default) or `PerTask`.
-        eval_batch_size: Rows a batch on each process in validation, test and prediction, which visit every row once.
+        sampling: How the rows of a training step are chosen: `Shared` or `PerTask`; null for `Shared`.
+        eval_batch_size: Rows a batch on each process in validation, test and prediction; these visit every row once.
         on_error: What to do with a row whose image is missing or broken: stop with its name ("raise"), or leave it out
             and report it ("skip"). A task's loss is then still the mean over the rows that were drawn.
-        transform: What is done to images: `TimmTransforms` (as the word timm does, with its defaults),
-            `TorchvisionTransforms`, or nothing but that bytes are scaled to [0, 1].
+        transform: What is done to images: timm, `TimmTransforms` or `TorchvisionTransforms`; the word timm means
+            `TimmTransforms` with its defaults, and null scales bytes to [0, 1] and does nothing else.
         network: timm's name of the backbone, for its transforms; comes from the model.
         folds: Divide the rows for training and validation of every source anew, for cross-validation.
         num_workers: Processes that load batches ahead, on each rank; 0 loads them in the main process.

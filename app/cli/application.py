@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,13 +20,15 @@ from app.cli.bounds import check_bounds
 from app.cli.command import Command, Session
 from app.cli.commands import commands
 from app.cli.errors import REFUSED, TRACEBACK, Reporter, construct
+from app.cli.help_options import add_help
+from app.cli.of_the_trainer import handlers_kept, listed, plugins_of
 from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
 from app.configuration import Fitting
+from app.help import MAIN
 from app.runs import (
     LOCK,
     LOG,
-    WholeCheckpointIO,
     check_name,
     check_places,
     check_same,
@@ -70,6 +70,7 @@ class PolyheadCLI(LightningCLI):
                     MultiTaskDataModule,
                     args=arguments,
                     parser_class=OneLineParser,
+                    parser_kwargs={"description": "Multi-task learning: one network, several tasks."},
                     save_config_callback=ConfigEcho,
                     seed_everything_default=0,
                     auto_configure_optimizers=False,
@@ -84,11 +85,14 @@ class PolyheadCLI(LightningCLI):
         finally:
             forget_claim()
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """The parser of a subcommand, several `--config` files merging."""
-        parser = self.parser_class(**kwargs)
+    def init_parser(self, page: str = MAIN, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of a subcommand, several `--config` files merging; its `--help` prints a page."""
+        parser = self.parser_class(**kwargs, add_help=False)
         parser.allow_abbrev = False
-        parser.add_argument("-c", "--config", action=MergingConfigFile, help="A YAML file; later ones win.")
+        add_help(parser, page)
+        parser.add_argument(
+            "-c", "--config", action=MergingConfigFile, help="A YAML file, or several: what stands later wins."
+        )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -99,7 +103,7 @@ class PolyheadCLI(LightningCLI):
         self._subcommand_parsers = {}
         added, wanted = parser.add_subcommands(), self._wanted()
         for name, command in self.commands.items():
-            options = self.init_parser(description=command.help)
+            options = self.init_parser(name, description=command.help)
             if name in wanted:
                 if command.parts:
                     self._add_arguments(options)
@@ -239,7 +243,7 @@ class PolyheadCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks and the logger of the subcommand."""
         given, session = self.session.built["trainer"], self.session
-        callbacks = _listed(given["callbacks"])
+        callbacks = listed(given["callbacks"])
         if session.options.data.on_error == "skip":
             callbacks.append(SkippedRows())
         callbacks += self.command.callbacks(session)
@@ -251,12 +255,12 @@ class PolyheadCLI(LightningCLI):
         if self.command.trains and logger in (None, True):
             runs, name, version = folder.parents[1], folder.parent.name, folder.name
             logger = TensorBoardLogger(runs, name, version, default_hp_metric=False)
-        own = {"callbacks": callbacks, "plugins": _plugins(given["plugins"]), "logger": logger}
+        own = {"callbacks": callbacks, "plugins": plugins_of(given["plugins"]), "logger": logger}
         own |= {"enable_progress_bar": bar, "default_root_dir": str(folder)}
         return super().instantiate_trainer(**own, **kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with _handlers_kept(), self._ending():
+        with handlers_kept(), self._ending():
             self.command.run(self.session)
             self._leave_nothing_empty()
 
@@ -294,30 +298,6 @@ class PolyheadCLI(LightningCLI):
     def command(self) -> Command:
         """The subcommand."""
         return self.commands[str(self.subcommand)]
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Leave the handlers of signals as they were: Lightning does not where a logger cannot close its files."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-
-
-def _listed(given: Any) -> list[Any]:
-    """What the trainer takes as one or as a list of them."""
-    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
-
-
-def _plugins(given: Any) -> list[Any]:
-    """The plugins of the trainer, whose checkpoints are written whole unless one of the user's writes them."""
-    plugins = _listed(given)
-    own = any(isinstance(each, CheckpointIO) for each in plugins)
-    return plugins if own else [*plugins, WholeCheckpointIO()]
 
 
 def main(arguments: list[str] | None = None) -> PolyheadCLI:

@@ -14,6 +14,15 @@ from lightning.pytorch.cli import LightningArgumentParser
 from app.training.module import MultiTaskModule
 from datamodules.multitask import MultiTaskDataModule
 
+# Keys that pages of help show.
+DATA = ("data.sources", "data.sampling", "data.transform", "data.eval_batch_size", "data.num_workers")
+MODEL = (
+    "model.backbone", "model.sharing", "model.head", "model.tasks", "model.balancer", "model.optimizer",
+    "model.lr_scheduler", "model.init_from"
+)  # fmt: skip
+COMPUTING = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision")
+READING = ("config", "ckpt_path", "name", "data.eval_batch_size", "data.num_workers", "data.on_error", *COMPUTING)
+
 
 @dataclass
 class Session:
@@ -73,6 +82,8 @@ class Command:
         parses: Other subcommands whose configuration it reads.
         callbacks: Those that it needs beside the user's.
         wants_labels: Whether new rows that it is given must have labels.
+        examples: Command lines after `train.py`, which its page of help shows.
+        shows: Keys of those that it shares with others, which its page shows too.
     """
 
     help: str
@@ -84,3 +95,5 @@ class Command:
     parses: tuple[str, ...] = ()
     callbacks: Callable[[Session], list[Callback]] = lambda session: []
     wants_labels: bool = False
+    examples: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()

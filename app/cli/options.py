@@ -19,7 +19,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         "--monitor",
         type=str,
         default=MONITOR,
-        help="The validation curve that the best checkpoint is chosen by; its metric says in which direction.",
+        help="Validation curve that the best checkpoint is chosen by; its metric says in which direction.",
     )
     parser.add_argument(
         "--monitor_mode",
@@ -31,7 +31,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         "--patience",
         type=int | None,
         default=None,
-        help="Stop after so many validations in which `monitor` got no better, under a schedule of its last phase; "
+        help="Stop after so many validations in which `monitor` got no better; under a schedule, of its last phase; "
         "null trains to the end.",
     )
     parser.add_argument(
@@ -65,7 +65,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         "--schedule",
         type=Schedule | None,
         default=None,
-        help="Which layers are trained when: phases, or a preset (full, linear_probe, freeze_then_unfreeze, "
+        help="Which layers are trained when; phases, or a preset (full, linear_probe, freeze_then_unfreeze, "
         "gradual_unfreeze, lp_ft, surgical), alone or with its options; null for all layers, always.",
     )
     parser.link_arguments("seed_everything", "data.seed", compute_fn=integer_seed)

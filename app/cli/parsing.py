@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from argparse import ArgumentError
@@ -13,10 +12,14 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.cli.errors import construct
+from app.cli.mistakes import reworded
 from app.cli.yaml_files import check_yaml
 from models.errors import ConfigurationError
 
-PART_OF_KEY = re.compile(r"""Parser key "([^"]+)": (?:Problem with given class_path '[^']+': (?=Parser key))?""")
+PART_OF_KEY = re.compile(
+    r"""Parser key "([^"]+)": (?:(?:Problem with given class_path '[^']+'|"""
+    """Type .* expects a function or a callable class): (?=Parser key))?"""
+)
 UNION = "Does not validate against any of the Union subtypes"
 OTHER = "does not correspond to a subclass of"
 FOUND = "Given value: "
@@ -71,18 +74,12 @@ class OneLineParser(LightningArgumentParser):
         super().validate(namespace, *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error on one line; for an unknown option also those like it."""
+        """Print the error on one line."""
         if not self.exit_on_error:  # a part of a parser, whose error the whole one words
             super().error(message, ex)
-        text = one_line(message)
-        if text.startswith("model.backbone: ") and "Got value: None" in text:
-            text = NO_NETWORK
-        if "unrecognized arguments" in text:
-            option = text.split()[2].lstrip("-").split("=")[0]
-            known = [action.dest for action in self._actions]
-            near = difflib.get_close_matches(option, known, n=3)
-            text += f"; near it: {', '.join(near)}" if near else ""
-        self.exit(2, f"error: {text}\n")
+        key, text = key_and_text(message)
+        nothing = key == "model.backbone" and "Got value: None" in text
+        self.exit(2, f"error: {NO_NETWORK if nothing else reworded(key, text, self)}\n")
 
     def configuration(self, arguments: list[str]) -> Namespace:
         """What `arguments` configure, for code of the program.
@@ -94,7 +91,7 @@ class OneLineParser(LightningArgumentParser):
         try:
             config: Namespace = self.parse_args(arguments)
         except ArgumentError as error:
-            raise ConfigurationError(one_line(str(error))) from error
+            raise ConfigurationError(reworded(*key_and_text(str(error)), self)) from error
         return config
 
 
@@ -106,14 +103,14 @@ def leave_out(parser: LightningArgumentParser, part: str) -> None:
             action.required, action._typehint = False, action._typehint | None
 
 
-def one_line(message: str) -> str:
-    """What a parser says is wrong, on one line, after the whole key."""
+def key_and_text(message: str) -> tuple[str, str]:
+    """The whole key that a parser finds wrong, and what is, on one line."""
     text = " ".join(_reasons([line.strip() for line in message.splitlines() if line.strip()]))
     keys = []
     while part := PART_OF_KEY.match(text):
         keys.append(part[1])
         text = text[part.end() :]
-    return f"{'.'.join(keys)}: {text}" if keys else text
+    return ".".join(keys), text
 
 
 def _reasons(lines: list[str]) -> list[str]:

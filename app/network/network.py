@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from app.network.checks import check_channels, check_sharing
 from app.network.heads import build_heads
-from app.network.layers import layers_of
+from app.network.layers import head_layer, layers_of
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
@@ -47,6 +47,7 @@ class Network(nn.Module):
         layers: Layer → its parameters, from input to output, then `heads.<task>`.
         groups: Layer → names of its parameters in `sharing`.
         mixing_layers: Those of the layers that mix activations.
+        rates: Layer → factor of its learning rate, of heads and of layers that mix activations.
         weights: Task → factor of its loss.
         fresh_sharing: Builds another scheme of the same kind, initialised anew.
     """
@@ -78,6 +79,8 @@ class Network(nn.Module):
         heads = {name: [*head.parameters(), *self.tasks[name].parameters()] for name, head in self.heads.items()}
         self.layers = layers_of(self.sharing, self.groups, heads)
         self.mixing_layers = [mixing_layer(name) for name in self.sharing.mixing_weights()]
+        self.rates = {head_layer(name): task.config.rate for name, task in self.tasks.items()}
+        self.rates |= dict.fromkeys(self.mixing_layers, self.sharing.mixing_rate)
         self.weights = {name: task.config.weight for name, task in self.tasks.items()}
         check_sharing(self.sharing, self.heads, input_shape)
 

@@ -36,7 +36,7 @@ class CrossValidation:
     Args:
         k: Number of folds, each of which is for validation once.
         stratify: A task with classes, of which each fold gets its share.
-        seed: Of the division.
+        seed: Seed of the division.
     """
 
     k: int = 5
@@ -51,10 +51,10 @@ class SearchConfig:
     Args:
         space: Key of the configuration, as on the command line → {low, high, log, step, integer} or {choices}.
         folds: The cross-validation that a trial is judged by: the mean over its folds of the best `monitor`.
-        trials: How many, over all processes that share the study; a finite space may have fewer.
+        trials: How many trials, over all processes that share the study; a finite space may have fewer.
         pruner: End a trial after a fold in which its mean is worse than the median of the others'; null for never.
         timeout: Begin no trial after so many seconds of this process; null for no limit.
-        seed: Of what is tried.
+        seed: Seed of what is tried.
         stale_after: Seconds without a sign of life after which another process's trial is run again.
     """
 

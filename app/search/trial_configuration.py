@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ from jsonargparse import Namespace
 
 from app.runs import whole_file
 from app.search.space import Space, extremes, text
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, near_it
 
 CURVE = ("monitor", "monitor_mode")
 OWN = (
@@ -94,9 +93,8 @@ class TrialConfiguration:
                 raise ConfigurationError(
                     f"search.space.{key}", f"must take the value {text(value)}, but: {error}"
                 ) from error
-            near = ", ".join(get_close_matches(key, self._keys, n=3)) or "none"
             raise ConfigurationError(
-                "search.space", "must name keys of the configuration", f"{key!r}; near: {near}"
+                "search.space", "must name keys of the configuration", f"{key!r}{near_it(key, self._keys)}"
             ) from error
 
     def identity(self) -> dict[str, str]:

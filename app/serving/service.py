@@ -28,8 +28,8 @@ class Limits:
 
     Args:
         batch_size: Rows that the network computes at once, and rows of one request.
-        megabytes: Of a request's body.
-        seconds: Until it is answered.
+        megabytes: Largest size of a request's body.
+        seconds: Time until a request is answered, or refused.
     """
 
     batch_size: int = 32

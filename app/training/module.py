@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from app.balancing import Balancer, FixedWeights, GradientConfig, Parameters, Update
 from app.balancing.engine.gradients import scale_of
 from app.measuring.stage import StageMetrics
-from app.network.layers import head_layer
 from app.network.network import BackboneFactory, Network, SharingFactory
 from app.ranks.collectives import sum_over_ranks
 from app.ranks.running_statistics import RunningStatistics
@@ -24,7 +23,7 @@ from app.runs import read_checkpoint, relabelled, stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
 from app.training.optimizer import options_of, restore_options, with_scheduler
-from app.training.penalties import Penalties, SharingPenalty
+from app.training.penalties import penalties_of
 from app.training.schedulers import SchedulerFactory, total_steps
 from app.training.step import TrainingStep
 from app.training.supported import check_level, check_optimizer, check_supported
@@ -53,21 +52,22 @@ class MultiTaskModule(LightningModule):
     Args:
         targets: Task → what its label is; comes from the data.
         input_shape: Shape of one row's input; comes from the data.
-        backbone: The network that turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
-        sharing: What the tasks share: `HardSharing` (one trunk) or `IndependentNetworks` (nothing: the single-task
-            baseline).
+        backbone: Turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
+        sharing: What the tasks share: `HardSharing` (one trunk), `IndependentNetworks` (nothing: the single-task
+            baseline), or another scheme of `models.sharing`.
         head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`; a label a pixel needs
             `UpsamplingHead` or `DeepLabHead`. Null for the first of each.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
-        balancer: How the tasks' losses, each times its task's weight, become one update: a loss weighting such as
-            `DWA`, or a gradient method such as `PCGrad` (any aggregator of torchjd, too); null for their sum.
+        balancer: How the tasks' losses become one update: a loss weighting such as `DWA`, or a gradient method such
+            as `PCGrad`; any aggregator of torchjd, too; null for their sum. Each loss is first multiplied by its
+            task's weight.
         gradients: What a gradient method looks at.
         compile: Compile every backbone by `torch.compile`.
         layers: How the layers of the backbone differ in their training.
-        init_from: A checkpoint of this program, of any tasks, from which a new training takes the weights that fit.
+        init_from: A checkpoint from which a new training takes the weights that fit; of this program, of any tasks.
         reset_head: Leave the heads in that checkpoint, and begin with new ones.
         reset_layers: Begin with so many of the last layer groups of the backbone initialised anew, pretrained or not.
-        optimizer: Any of torch.optim; null for AdamW. It has parameter groups for each layer group and head; vectors
+        optimizer: Any of torch.optim, AdamW if null. It has parameter groups for each layer group and head; vectors
             and scalars, such as biases, have no weight decay.
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
@@ -120,9 +120,7 @@ class MultiTaskModule(LightningModule):
         fresh = without_pretrained_weights()(self.network.fresh_sharing)
         groups, other = self.network.groups, partial(relabelled, targets=targets)
         self.start = StartingPoint(init_from, reset_head, reset_layers, groups, fresh, read_checkpoint, other)
-        rates = {head_layer(name): task.config.rate for name, task in tasks_by_name.items()}
-        rates |= dict.fromkeys(self.network.mixing_layers, self.network.sharing.mixing_rate)
-        self.layer_factors = layer_factors(list(self.network.layers), layers.decay, rates)
+        self.layer_factors = layer_factors(list(self.network.layers), layers.decay, self.network.rates)
         self.step, self.probabilities = TrainingStep(self.network.weights), False
         self._forget_callbacks()
         self.optimizer, self.lr_scheduler = torch.optim.AdamW if optimizer is None else optimizer, lr_scheduler
@@ -131,9 +129,7 @@ class MultiTaskModule(LightningModule):
 
     def _forget_callbacks(self) -> None:
         """Begin without what the callbacks of another training have added."""
-        self.penalties, self.after_step = Penalties(), AfterStep()
-        if self.network.sharing.has_penalty:
-            self.penalties.add("sharing", SharingPenalty(self.network.sharing))
+        self.penalties, self.after_step = penalties_of(self.network.sharing), AfterStep()
         if self.balancing.scalarizer.looks_again:
             self.after_step.add("second_look", self._look_again)
         self.fine_tuning: FineTuning | None = None

@@ -104,3 +104,11 @@ class Penalties:
 def loss_scale(optimizer: Optimizer, scaler: Any | None) -> float:
     """What gradients are multiplied by: under fp16, a fused optimizer divides them by the scale only in its step."""
     return float(scaler.get_scale()) if scaler and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
+
+
+def penalties_of(sharing: Sharing) -> Penalties:
+    """That of a sharing scheme, if it has one, for callbacks to add others."""
+    penalties = Penalties()
+    if sharing.has_penalty:
+        penalties.add("sharing", SharingPenalty(sharing))
+    return penalties

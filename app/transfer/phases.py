@@ -99,7 +99,7 @@ def _check_pattern(where: str, pattern: str, layers: Sequence[str]) -> None:
     if not any(_matches(layer, pattern) for layer in layers):
         near = get_close_matches(pattern, layers, n=3, cutoff=0.4) or layers[:1]
         raise ConfigurationError(
-            where, "must match a layer (`train.py layers` lists them)", f"{pattern!r}; near: {', '.join(near)}"
+            where, "must match a layer (`train.py layers` lists them)", f"{pattern!r}; near it: {', '.join(near)}"
         )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from difflib import get_close_matches
 from typing import Any
 
 import huggingface_hub
@@ -11,7 +10,7 @@ import timm
 import torch
 from torch import Tensor
 
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, near_it
 
 _pretrained = ContextVar("pretrained", default=True)
 
@@ -87,8 +86,7 @@ def embed(net: Any, sample: Tensor, name: str) -> Tensor:
 def _check_name(name: str) -> None:
     names = [*timm.list_models(), *timm.list_models(include_tags=True)]
     if name not in names:
-        near = get_close_matches(name, names, n=5)
-        raise ConfigurationError("backbone.name", f"timm has no network {name!r}; near: {', '.join(near) or 'none'}")
+        raise ConfigurationError("backbone.name", "must be a network of timm", f"{name!r}{near_it(name, names)}")
 
 
 def _check_hub(name: str) -> None:

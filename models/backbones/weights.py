@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from warnings import warn
 from zipfile import is_zipfile
 
 import timm
@@ -14,6 +15,7 @@ from torch import Tensor
 from models.errors import ConfigurationError
 from models.whole_file import fault_of
 
+BY_ORDER = "; by their order all fit: if it is this network under other names, `match: order` takes them so"
 SHORTEST = 8  # digits of a sum, as in the names of torch's own files
 Match = Literal["name", "order"]
 
@@ -39,12 +41,12 @@ def load(net: Any, path: str, match: Match, in_chans: int, sha256: str | None = 
     state = read(path, sha256)
     if match == "order":
         state = _by_order(state, net, path)
-    found = _without_classifier(state, net)
+    found, ordered = _without_classifier(state, net), match == "name" and _fits_by_order(state, net)
     cfg = net.pretrained_cfg | {"state_dict": state, "num_classes": 0, "label_offset": 0}
     try:
         timm.models.load_pretrained(net, cfg, num_classes=0, in_chans=in_chans, filter_fn=_translate)
     except (RuntimeError, KeyError) as error:
-        raise ConfigurationError(_difference(found, net, path)) from error
+        raise ConfigurationError(_difference(found, net, path) + (BY_ORDER if ordered else "")) from error
     if odd := [name for name, x in net.state_dict().items() if not x.isfinite().all()]:
         raise ConfigurationError("backbone.weights", "numbers must be finite", f"others in {_first(odd)} of {path!r}")
 
@@ -97,9 +99,13 @@ def _without_classifier(state: dict[str, Tensor], net: Any) -> dict[str, Tensor]
 
 
 def _classifier(net: Any) -> list[str]:
-    modules = net.pretrained_cfg["classifier"] or ()
-    modules = [modules] if isinstance(modules, str) else modules
-    return [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+    return [f"{module}.{kind}" for module in _named(net, "classifier") for kind in ("weight", "bias")]
+
+
+def _named(net: Any, part: str) -> list[str]:
+    """The modules that timm says are this part of a network: none, one or several."""
+    modules = net.pretrained_cfg.get(part) or ()
+    return [modules] if isinstance(modules, str) else list(modules)
 
 
 def _by_order(state: dict[str, Tensor], net: Any, path: str) -> dict[str, Tensor]:
@@ -112,7 +118,28 @@ def _by_order(state: dict[str, Tensor], net: Any, path: str) -> dict[str, Tensor
             f"{net.pretrained_cfg['architecture']}, or {len(classifier)} more for its classifier, "
             f"{path!r} holds {len(found)}",
         )
+    if others := [(foreign, own) for foreign, own in zip(found, wanted, strict=False) if foreign != own]:
+        foreign, own = others[0]
+        warn(
+            f"backbone.weights: {len(others)} tensors of {path!r} are taken by their order, since `match` is order, "
+            f"under other names than {net.pretrained_cfg['architecture']} has, such as {foreign} for {own}",
+            stacklevel=2,
+        )
     return dict(zip([*wanted, *classifier], found.values(), strict=False))
+
+
+def _fits_by_order(state: dict[str, Tensor], net: Any) -> bool:
+    """Whether the file's tensors have the network's shapes, one after the other; their names are not looked at."""
+    wanted, found = _counted(net.state_dict()), _counted(state)
+    first = [f"{module}.weight" for module in _named(net, "first_conv")]  # which are adapted to the image's channels
+
+    def same(name: str, x: Tensor) -> bool:
+        own = wanted[name].shape
+        return x.shape == own or (name in first and (x.shape[0], *x.shape[2:]) == (own[0], *own[2:]))
+
+    if len(found) not in (len(wanted), len(wanted) + len(_classifier(net))):
+        return False
+    return all(same(name, x) for name, x in zip(wanted, found.values(), strict=False))
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

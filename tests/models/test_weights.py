@@ -22,13 +22,20 @@ def classified(name: str, **options: object) -> dict[str, Tensor]:
     return timm.create_model(name, **options).state_dict()
 
 
+TAKEN_BY_ORDER = (
+    r"^backbone\.weights: 245 tensors of .*\.pth' are taken by their order, since `match` is order, under other names "
+    r"than tf_efficientnet_lite0 has, such as _conv_stem\.weight for conv_stem\.weight$"
+)
+
+
 def test_real_weights_name_two_photographs() -> None:
     """ImageNet weights under foreign names, by order: a temple is a palace (698), a flower a daisy (985)."""
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
     path = lite0_file()
-    backbone = TimmBackbone((3, 224, 224), "tf_efficientnet_lite0", weights=path, match="order").eval()
+    with pytest.warns(UserWarning, match=TAKEN_BY_ORDER):
+        backbone = TimmBackbone((3, 224, 224), "tf_efficientnet_lite0", weights=path, match="order").eval()
     weight, bias = list(torch.load(path, weights_only=True).values())[-2:]
     transform = timm.data.create_transform(**timm.data.resolve_data_config(model=backbone.net))
     photographs = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
@@ -42,6 +49,32 @@ def test_foreign_names_do_not_match_by_name() -> None:
         TimmBackbone(SHAPE, "tf_efficientnet_lite0", weights=lite0_file())
     assert "245 missing: conv_stem.weight [32, 3, 3, 3], bn1.weight [32]" in str(caught.value)
     assert "247 unexpected: _conv_stem.weight [32, 3, 3, 3]" in str(caught.value)
+    assert str(caught.value).endswith(BUT_BY_ORDER)
+
+
+BUT_BY_ORDER = "; by their order all fit: if it is this network under other names, `match: order` takes them so"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_order_is_told_of_where_it_fits_alone(channels: int, tmp_path: Path) -> None:
+    """Also where the first convolution is to be adapted."""
+    own = classified("resnet18")
+    states = {
+        "same": {f"my.{key}": value for key, value in own.items() if not key.endswith("num_batches_tracked")},
+        "other": {f"my.{key}": value for key, value in reversed(own.items())},
+        "fewer": {f"my.{key}": value for key, value in own.items() if key != "conv1.weight"},
+    }
+    for name, state in states.items():
+        torch.save(state, tmp_path / f"{name}.pth")
+        with pytest.raises(ValueError, match="missing") as caught:
+            TimmBackbone((channels, 32, 32), "resnet18", weights=str(tmp_path / f"{name}.pth"))
+        assert str(caught.value).endswith(BUT_BY_ORDER) == (name == "same")
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_told_of_order_where_the_names_are_the_same(tmp_path: Path) -> None:
+    torch.save(classified("resnet18"), tmp_path / "net.pth")
+    TimmBackbone(SHAPE, "resnet18", weights=str(tmp_path / "net.pth"), match="order")
 
 
 def lite0_file() -> str:

@@ -17,6 +17,7 @@ FORBIDDEN = {
     "app": {"train"},
 }
 ALONE = {
+    "app/help": {"app"},
     "app/network": {"torch", "app", "datamodules", "models"},
     "app/measuring": {"torch", "torchmetrics", "app", "models"},
     "app/transfer": {"torch", "app", "models"},
@@ -24,6 +25,7 @@ ALONE = {
 }
 OTHER_ROOMS = {  # of app, that a room may import from
     "ranks": set(),
+    "help": set(),
     "tasks": set(),
     "configuration": {"network", "tasks"},
     "exports": {"network", "runs", "tasks"},

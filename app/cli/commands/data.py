@@ -1,6 +1,6 @@
 """The subcommand `data`."""
 
-from app.cli.command import Command, Session
+from app.cli.command import DATA, Command, Session
 from app.reports.data import report_data
 
 
@@ -9,4 +9,10 @@ def run(session: Session) -> None:
     report_data(session.options, session.data)
 
 
-COMMAND = Command("Report on the data: labels, shares of a step, a contact sheet.", run, parts=("data",))
+COMMAND = Command(
+    "Report on the data: labels, shares of a step, a contact sheet.",
+    run,
+    parts=("data",),
+    examples=("data --config configs/quickstart.yaml", "data --config configs/quickstart.yaml --name looked_at"),
+    shows=("config", "name", "seed_everything", *DATA),
+)

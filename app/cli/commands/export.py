@@ -43,7 +43,7 @@ def options(parser: LightningArgumentParser) -> None:
         default="onnx",
         help="A graph for ONNX's runtimes, or for torch.export.load; or the trunk's weights under timm's own names.",
     )
-    add_output(parser, "The file; null for model.onnx, model.pt2 or model.safetensors in the run's folder.")
+    add_output(parser, "The file to write; null for model.onnx, model.pt2 or model.safetensors in the run's folder.")
     parser.add_argument(
         "--input",
         type=str | None,
@@ -54,5 +54,13 @@ def options(parser: LightningArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "Write a trained network for another program: ONNX, torch.export, timm.", run, parts=(), options=options
+    "Write a trained network for another program: ONNX, torch.export, timm.",
+    run,
+    parts=(),
+    options=options,
+    examples=(
+        "export --run runs/quickstart",
+        "export --run runs/quickstart --format torch --output quickstart.pt2",
+        "export --run runs/quickstart --ckpt_path last --output last.onnx",
+    ),
 )

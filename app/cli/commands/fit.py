@@ -10,13 +10,18 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 from app.callbacks import BestCheckpoint, HyperParameters, LastCheckpoint, callbacks_of_a_run
-from app.cli.command import Command, Session
+from app.cli.command import COMPUTING, DATA, MODEL, Command, Session
 from app.configuration import chosen
 from app.reports.classes import by_class
 from app.reports.figures import by_task, tell_figures
 from app.reports.imbalance import imbalance
 from app.reports.of_a_run import beginning, ending
 from app.runs import read_checkpoint, tell, write_results
+
+RUN = ("config", "name", "seed_everything", "monitor", "patience", "ckpt_path", "schedule")
+TRAINER = (
+    "trainer.max_epochs", *COMPUTING, "trainer.callbacks", "trainer.fast_dev_run"
+)  # fmt: skip
 
 
 def run(session: Session) -> None:
@@ -89,4 +94,15 @@ def callbacks(session: Session) -> list[Callback]:
     return shown + callbacks_of_a_run(session.options, session.model, session.data, schedule, session.run_folder)
 
 
-COMMAND = Command("Train, and test the best checkpoint.", run, trains=True, callbacks=callbacks)
+COMMAND = Command(
+    "Train, and test the best checkpoint.",
+    run,
+    trains=True,
+    callbacks=callbacks,
+    examples=(
+        "fit --config configs/quickstart.yaml",
+        "fit --config configs/quickstart.yaml --model.balancer PCGrad --name pcgrad",
+        "fit --config configs/quickstart.yaml --ckpt_path last --trainer.max_epochs 12",
+    ),
+    shows=(*RUN, *DATA, *MODEL, *TRAINER),
+)

@@ -10,5 +10,12 @@ def run(session: Session) -> None:
 
 
 COMMAND = Command(
-    "List the layers that are frozen and thawed, and the phases of a schedule.", run, parts=("data", "model")
+    "List the layers that are frozen and thawed, and the phases of a schedule.",
+    run,
+    parts=("data", "model"),
+    examples=(
+        "layers --config configs/quickstart.yaml",
+        "layers --config configs/quickstart.yaml --schedule gradual_unfreeze",
+    ),
+    shows=("config", "schedule", "model.backbone", "model.layers.decay", "model.layers.coarse"),
 )

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
 
 from app.callbacks import PredictionWriter
-from app.cli.command import Command, Session
+from app.cli.command import READING, Command, Session
 from app.cli.of_a_run import add_input, add_output, add_run
 from app.runs import check_table_file
 from datamodules.multitask import MultiTaskDataModule
@@ -59,5 +59,15 @@ def options(parser: LightningArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "Write a checkpoint's predictions as a table.", run, reads="best", callbacks=callbacks, options=options
+    "Write a checkpoint's predictions as a table.",
+    run,
+    reads="best",
+    callbacks=callbacks,
+    options=options,
+    examples=(
+        "predict --run runs/quickstart",
+        "predict --run runs/quickstart --split val --output val.csv --probabilities true",
+        "predict --config configs/quickstart.yaml --ckpt_path last --output last.parquet",
+    ),
+    shows=READING,
 )

@@ -15,4 +15,9 @@ COMMAND = Command(
     parts=("data", "model"),
     options=add_search_options,
     parses=("fit",),
+    examples=(
+        "search --config configs/quickstart.yaml --config configs/search/common.yaml",
+        "fit --config runs/quickstart/search/best.yaml",
+    ),
+    shows=("config", "name", "monitor"),
 )

@@ -22,10 +22,21 @@ def run(session: Session) -> None:
 def options(parser: LightningArgumentParser) -> None:
     """Which run, where, and what a request may take."""
     add_which_run(parser)
-    parser.add_argument("--host", type=str, default="127.0.0.1", help="Who may ask: by default, this machine alone.")
-    parser.add_argument("--port", type=int, default=8000, help="Where it listens.")
+    parser.add_argument(
+        "--host",
+        type=str,
+        default="127.0.0.1",
+        help="The address that it listens on; by default this machine alone may ask, at 0.0.0.0 others too.",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="The port that it listens on.")
     parser.add_argument("--device", type=str, default="cpu", help="Where the network computes: cpu, or cuda.")
     parser.add_argument("--limits", type=Limits, default=Limits(), help="What a request may take.")
 
 
-COMMAND = Command("Answer requests over HTTP with a trained network's predictions.", run, parts=(), options=options)
+COMMAND = Command(
+    "Answer requests over HTTP with a trained network's predictions.",
+    run,
+    parts=(),
+    options=options,
+    examples=("serve --run runs/quickstart", "serve --run runs/quickstart --port 8080 --limits.batch_size 64"),
+)

@@ -2,7 +2,7 @@
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from app.cli.command import Command, Session
+from app.cli.command import READING, Command, Session
 from app.cli.of_a_run import add_input, add_run
 from app.reports.figures import tell_figures
 
@@ -21,5 +21,11 @@ def options(parser: LightningArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "Print a checkpoint's figures of the test split.", run, reads="best", options=options, wants_labels=True
+    "Print a checkpoint's figures of the test split.",
+    run,
+    reads="best",
+    options=options,
+    wants_labels=True,
+    examples=("test --run runs/quickstart", "test --config configs/quickstart.yaml --ckpt_path last"),
+    shows=READING,
 )

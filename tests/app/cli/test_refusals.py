@@ -71,7 +71,7 @@ CASES = {
     "save never": (["--save_every_n_steps", "0"], ["save_every_n_steps", "at least 1", "0"]),
     "name outside": (["--name", "../mine"], ["name", "runs/", "../mine"]),
     "typo in a source": (["--data.sources", "{d: {class_path: Digits, init_args: {pairs: 3}}}"], ["'pairs'", "Digits"]),
-    "typo of a class": (["--data.sampling", "Sharde"], ["data.sampling", "(found Sharde)"]),
+    "typo of a class": (["--data.sampling", "Sharde"], ["data.sampling", "found Sharde; near it: Shared"]),
     "bad option of a class": (["--data.sampling", "{class_path: PerTask, init_args: {epoch_length: 0}}"],
                               ["data.sampling.epoch_length: must be at least 1, found 0"]),
     "overfit_batches": (["--trainer.overfit_batches", "2"], ["trainer.overfit_batches", "limit_train_batches"]),

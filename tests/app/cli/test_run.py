@@ -292,7 +292,7 @@ def test_progress_bar_shows_the_loss_of_every_task(train_here: Callable, capfd: 
 def test_configuration_is_printed_and_every_field_has_a_sentence(
     train_here: Callable, capfd: pytest.CaptureFixture
 ) -> None:
-    for option in ("--print_config", "--help"):
+    for option in ("--print_config", "--help_all"):
         with pytest.raises(SystemExit) as stopped:
             train_here("fit", "--config", str(SMALL), option)
         assert stopped.value.code == 0

@@ -59,9 +59,13 @@ def test_space_that_cannot_be_drawn_from(case: str) -> None:
 @pytest.mark.parametrize(
     ("key", "choice", "words"),
     [
-        ("model.optimizer.init_args.lrr", 1, ["'model.optimizer.init_args.lrr'", "near: model.optimizer.init_args.lr"]),
-        ("model.optimzer.init_args.lr", 1, ["'model.optimzer.init_args.lr'", "near: model.optimizer.init_args.lr"]),
-        ("model.layers.deca", 1, ["'model.layers.deca'", "near: model.layers.decay"]),
+        (
+            "model.optimizer.init_args.lrr",
+            1,
+            ["'model.optimizer.init_args.lrr'", "near it: model.optimizer.init_args.lr"],
+        ),
+        ("model.optimzer.init_args.lr", 1, ["'model.optimzer.init_args.lr'", "near it: model.optimizer.init_args.lr"]),
+        ("model.layers.deca", 1, ["'model.layers.deca'", "near it: model.layers.decay"]),
         ("help", 1, ["must name keys of the configuration, found 'help'"]),
         ("model.balancer", "CAGradd", ["search.space.model.balancer", "CAGradd"]),
         ("schedule", {"preset": "surgical", "blok": "last"}, ["search.space.schedule", "'blok'"]),
