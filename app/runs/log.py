@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class RunLog:
         if self._file is not None:
             for each in _HEARD:
                 each.removeHandler(self._file)
-            self._file.close()
+            with suppress(OSError):  # as on a full disk, of which whoever writes what counts tells
+                self._file.close()
 
 
 @contextmanager

@@ -65,11 +65,11 @@ class Sharing(nn.Module, ABC):
 
     def shared_features(self, inputs: Inputs, rows: dict[str, Tensor]) -> list[Tensor]:
         """All features by which the shared parameters reach the tasks; see `forward` for the arguments."""
-        raise self._undefined("shared_features")
+        raise self._undefined("shared_features, or forward")
 
     def task_features(self, shared: list[Tensor], rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
         """What `forward` returns, from `shared_features` or from copies of them."""
-        raise self._undefined("task_features")
+        raise self._undefined("task_features, or forward")
 
     def _undefined(self, method: str) -> ConfigurationError:
         return ConfigurationError("model.sharing", f"{type(self).__name__} must define {method}")
