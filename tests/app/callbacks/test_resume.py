@@ -45,6 +45,11 @@ METHODS = {  # those with state of their own, or that draw random numbers
     for name in ("uncertainty", "dwa", "famo", "gradnorm", "exponentiated_gradient", "gradvac", "graddrop", "cagrad")
 }
 METHODS["cagrad"] += ["--model.gradients.every", "5"]  # between its steps the weights are held
+SHARING = {
+    "cross-stitch": ["--model.sharing", "CrossStitch", "--schedule", "gradual_unfreeze"],
+    "ple": ["--model.sharing", "PLE", "--model.sharing.levels", "[0, 1]", "--trainer.callbacks+=EMA"],
+    "soft": ["--model.sharing", "SoftSharing", "--model.sharing.strength", "0.1"],
+}
 FLOAT64 = ["--trainer.precision", "64-true"]
 
 
@@ -59,6 +64,7 @@ FLOAT64 = ["--trainer.precision", "64-true"]
             marks=pytest.mark.slow,
         ),
         pytest.param(PLATEAU, id="plateau"),
+        *(pytest.param(each, id=name, marks=pytest.mark.slow) for name, each in SHARING.items()),
     ],
 )
 def test_killed_run_goes_on_from_the_end_of_an_epoch(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Train, steps
+from conftest import SMALL, Train, slow_but, steps
 from torch import Tensor
 
 EXACT = [
@@ -50,6 +50,28 @@ def test_ranks_and_micro_batches_equal_one_large_batch(
         for part in parts:
             assert torch.equal(part, parts[0])
             assert (part[-1] - whole[-1]).abs().max() <= 1e-9, (ranks, batch, accumulate)
+
+
+SCHEMES = {
+    "cross-stitch": ["CrossStitch", "--model.sharing.rate", "2"],
+    "soft": ["SoftSharing", "--model.sharing.strength", "0.05"],
+    "trace": ["SoftSharing", "--model.sharing.strength", "0.01", "--model.sharing.norm", "trace"],
+    "mmoe": ["MMoE", "--model.sharing.experts", "2"],
+    "omoe": ["MMoE", "--model.sharing.experts", "2", "--model.sharing.one_gate", "true"],
+    "cgc": ["CGC", "--model.sharing.from_stage", "1"],
+    "ple": ["PLE", "--model.sharing.levels", "[0, 2]"],
+}
+
+
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, "ple", "soft"))
+def test_schemes_on_ranks_and_micro_batches(train: Train, train_here: Callable, tmp_path: Path, scheme: str) -> None:
+    options = ["--model.sharing", *SCHEMES[scheme], "--model.balancer", "UPGrad"]
+    (whole,) = run(train, train_here, tmp_path / "whole", 1, 24, 1, *options)
+    assert (whole[0] - whole[-1]).abs().max() > 1e-3
+    for part in run(train, train_here, tmp_path / "two", 2, 4, 3, *options):
+        assert (part[-1] - whole[-1]).abs().max() <= 1e-9
+    first, second = (torch.load(tmp_path / f"two/parameters-{rank}.pt") for rank in range(2))
+    assert torch.equal(first, second)
 
 
 def test_one_epoch_of_two_ranks_visits_every_row_once(train: Train, tmp_path: Path) -> None:
