@@ -6,7 +6,18 @@ from models.sharing.cross_stitch import CrossStitch
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
 from models.sharing.mmoe import MMoE
+from models.sharing.normalization import TaskNormalization
 from models.sharing.ple import PLE
 from models.sharing.soft import SoftSharing
 
-__all__ = ["CGC", "PLE", "CrossStitch", "HardSharing", "IndependentNetworks", "MMoE", "Sharing", "SoftSharing"]
+__all__ = [
+    "CGC",
+    "PLE",
+    "CrossStitch",
+    "HardSharing",
+    "IndependentNetworks",
+    "MMoE",
+    "Sharing",
+    "SoftSharing",
+    "TaskNormalization",
+]

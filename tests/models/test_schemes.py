@@ -11,7 +11,17 @@ from torch import Tensor
 
 from models.backbones import MLP, BackboneBuilder, BackbonePart, LateFusion, LeNet, TimmBackbone
 from models.errors import ConfigurationError
-from models.sharing import CGC, PLE, CrossStitch, HardSharing, IndependentNetworks, MMoE, Sharing, SoftSharing
+from models.sharing import (
+    CGC,
+    PLE,
+    CrossStitch,
+    HardSharing,
+    IndependentNetworks,
+    MMoE,
+    Sharing,
+    SoftSharing,
+    TaskNormalization,
+)
 
 TASKS = ["left", "right", "train"]
 ROWS = {"left": torch.arange(4), "train": torch.tensor([1, 3])}
@@ -127,6 +137,24 @@ def test_progressive_extraction_by_hand() -> None:
     assert second.gate is None
 
 
+def test_every_task_is_normalised_by_itself() -> None:
+    backbone = BackboneBuilder(partial(TimmBackbone, name="test_resnet"), (3, 32, 32))
+    sharing, alone = build(TaskNormalization, backbone), {task: build(HardSharing, backbone) for task in ROWS}
+    for _ in range(2):
+        features = sharing(inputs(backbone), ROWS)
+        for task, rows in ROWS.items():
+            expected = alone[task](inputs(backbone)[rows], {task: torch.arange(len(rows))})[task]
+            torch.testing.assert_close(list(features[task]), list(expected))
+    for task in ROWS:
+        own = {name: x for name, x in sharing.state_dict().items() if f".each.{task}.running" in name}
+        theirs = alone[task].state_dict()
+        assert own
+        for name, x in own.items():
+            torch.testing.assert_close(x, theirs[name.replace(f".each.{task}", "")])
+    untouched = [x for name, x in sharing.state_dict().items() if ".each.right.num_batches" in name]
+    assert not any(untouched)
+
+
 @pytest.mark.parametrize("scheme", [MMoE, CGC, PLE, CrossStitch])
 def test_several_modalities(scheme: type[Sharing]) -> None:
     fusion = partial(LateFusion, backbones={"image": partial(LeNet, kernel_size=3, widths=(2,)), "row": MLP})
@@ -222,6 +250,7 @@ def test_part_of_a_backbone_is_its_stages(backbone: BackboneBuilder, first: int,
         (PLE, {"levels": [0, 7]}, "model.sharing.levels: must be a stage from 1 to 2 of LeNet, found 7"),
         (CrossStitch, {"same": 1.5}, "model.sharing.same: "),
         (CrossStitch, {"rate": 0.0}, "model.sharing.rate: must be greater than 0, found 0.0"),
+        (TaskNormalization, {}, "model.sharing: TaskNormalization needs a backbone that normalises, found LeNet"),
         (SoftSharing, {"strength": -1.0}, "model.sharing.strength: must be finite and not negative, found -1.0"),
         (SoftSharing, {"strength": float("nan")}, "model.sharing.strength: must be finite and not negative, found nan"),
     ],

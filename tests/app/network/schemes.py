@@ -9,7 +9,7 @@ from app.network.network import Network
 from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Binary, Categorical, Continuous
 from models.backbones import MLP, TimmBackbone
-from models.sharing import CGC, PLE, CrossStitch, HardSharing, IndependentNetworks, MMoE, SoftSharing
+from models.sharing import CGC, PLE, CrossStitch, HardSharing, IndependentNetworks, MMoE, SoftSharing, TaskNormalization
 
 TARGETS = {"kind": Categorical(("a", "b", "c")), "size": Continuous(), "alive": Binary(("no", "yes"))}
 TASKS = list(TARGETS)
@@ -28,6 +28,7 @@ SCHEMES = {
     "cgc": CGC,
     "cgc from stage 1": partial(CGC, shared=2, own=2, from_stage=1),
     "ple": PLE,
+    "normalisation per task": TaskNormalization,
     "ple of two levels": partial(PLE, levels=[0, 1]),
 }
 SHAPE = (3, 32, 32)
@@ -36,6 +37,7 @@ BACKBONES = {
     "vit": partial(TimmBackbone, name="test_vit"),
     "mlp": partial(MLP, hidden=(8, 6, 5)),
 }
+WITHOUT_NORMS = {"normalisation per task": ["mlp"]}  # scheme → backbones that it is not for
 ROWS = 8
 LAYOUTS = {
     "single input": {task: torch.arange(ROWS) for task in TASKS},

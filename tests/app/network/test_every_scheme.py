@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from schemes import BACKBONES, LAYOUTS, SCHEMES, TASKS, batch_of, losses_of, network_of
+from schemes import BACKBONES, LAYOUTS, SCHEMES, TASKS, WITHOUT_NORMS, batch_of, losses_of, network_of
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 
 from app.balancing import GradientConfig, Parameters, Update
 from app.training.step import TrainingStep
+from app.training.supported import check_level
+from models.errors import ConfigurationError
 
 every_case = pytest.mark.parametrize(
     ("scheme", "backbone", "layout"),
@@ -15,6 +17,7 @@ every_case = pytest.mark.parametrize(
         pytest.param(s, b, layout, marks=[] if b != "vit" or layout == "partial" else pytest.mark.slow)
         for s in SCHEMES
         for b in BACKBONES
+        if b not in WITHOUT_NORMS.get(s, [])
         for layout in LAYOUTS
     ],
 )
@@ -78,8 +81,10 @@ def test_update_is_that_of_the_whole_jacobian(scheme: str, backbone: str, layout
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backbone", ["resnet", "mlp"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+PAIRS = [(scheme, each) for scheme in SCHEMES for each in BACKBONES if each not in WITHOUT_NORMS.get(scheme, [])]
+
+
+@pytest.mark.parametrize(("scheme", "backbone"), [pair for pair in PAIRS if pair[1] != "vit"])
 def test_absent_task_is_left_as_it_is(scheme: str, backbone: str) -> None:
     network, batch = network_of(scheme, backbone), batch_of("partial", without="size")
     sum(losses_of(network, batch).values()).backward()
@@ -87,8 +92,7 @@ def test_absent_task_is_left_as_it_is(scheme: str, backbone: str) -> None:
     assert all(p.grad is not None for task in ("kind", "alive") for p in network.task_parameters(task))
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("scheme", "backbone"), PAIRS)
 def test_weights_are_saved_and_loaded(scheme: str, backbone: str) -> None:
     network, other, batch = network_of(scheme, backbone), network_of(scheme, backbone, seed=1), batch_of("partial")
     losses_of(network, batch)  # which moves running statistics
@@ -99,3 +103,14 @@ def test_weights_are_saved_and_loaded(scheme: str, backbone: str) -> None:
         assert torch.equal(outputs[task], expected)
     names = [name for group in network.groups.values() for name in group]
     assert sorted(names) == sorted(name for name, _ in network.sharing.named_parameters())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_features_are_looked_at_where_there_are_some_that_all_tasks_read(scheme: str) -> None:
+    sharing = network_of(scheme, "resnet").sharing
+    config = GradientConfig(level="features")
+    if sharing.passes_on_features:
+        check_level(config, sharing)
+    else:
+        with pytest.raises(ConfigurationError, match=r"^model\.gradients\.level: "):
+            check_level(config, sharing)
