@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train, validate, test, predict, look at data: `python train.py fit --config configs/quickstart.yaml`."""
 
 import os

@@ -1,4 +1,4 @@
-"""The options that print help: `--help` a page, `--help_all` everything."""
+"""The options that print help: `--help` a page, `--help_all` everything, `--print_completion` a script for a shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from app.help import file_of
+from app.cli.completion import PrintCompletion
+from app.help import MAIN, file_of
 
 
 class FirstPage(_HelpAction):
@@ -24,6 +25,9 @@ class FirstPage(_HelpAction):
 
 
 def add_help(parser: LightningArgumentParser, page: str) -> None:
-    """Add the options `--help` and `--help_all`."""
+    """Add the options `--help` and `--help_all`, and without a command `--print_completion`."""
     parser.add_argument("-h", "--help", action=FirstPage, const=page, help="Show the options that most need, and exit.")
     parser.add_argument("--help_all", action=_HelpAction, help="Show every option, and exit.")
+    if page == MAIN:
+        words = "Print a script by which a shell completes options at Tab, and exit."
+        parser.add_argument("--print_completion", action=PrintCompletion, help=words)

@@ -60,6 +60,7 @@ def _main_page(known: Mapping[str, Command]) -> str:
         *_table({name: each.help for name, each in known.items()}),
         "",
         "What a command takes: python train.py COMMAND --help, and all of it: --help_all",
+        'Completion at Tab, in bash or zsh: eval "$(python train.py --print_completion bash)"',
         "Where to read on: README.md, docs/ for each subject, configs/ for recipes to start from",
     )
 

@@ -119,7 +119,7 @@ def test_each_command_runs(page: Path, train: Train, train_here: Callable, tmp_p
     (tmp_path / "more.yaml").write_text("model: {tasks: {left: {weight: 2.0}}}\n")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for command in commands(page):
-        if command[-1].startswith("--help"):
+        if any("help" in word for word in command):
             with pytest.raises(SystemExit, match="0"):
                 train_here(*command)
         else:

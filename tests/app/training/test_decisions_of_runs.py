@@ -108,7 +108,10 @@ def test_a_head_is_taken_from_a_run_that_set_none_of_it(train_here: Callable, ca
             ["--model.tasks.left.threshold", "0.4"],
             "model.tasks.left.threshold: is not for a target of kind Categorical",
         ),
-        (["--model.tasks.parity.threshold", "most"], "threshold: Expected"),
+        (
+            ["--model.tasks.parity.threshold", "most"],
+            "threshold: must be balanced_accuracy, f1 or a number, found most",
+        ),
     ],
 )
 def test_refused_in_one_line(
