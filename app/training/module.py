@@ -53,8 +53,7 @@ class MultiTaskModule(LightningModule):
         targets: Task → what its label is; comes from the data.
         input_shape: Shape of one row's input; comes from the data.
         backbone: Turns inputs into features, e.g. `TimmBackbone`, `LeNet` or `MLP`.
-        sharing: What the tasks share: `HardSharing` (one trunk), `IndependentNetworks` (nothing: the single-task
-            baseline), or another scheme of `models.sharing`.
+        sharing: What the tasks share: `HardSharing` (one trunk), `IndependentNetworks` (nothing), or a scheme between.
         head: Turns a task's features into its prediction: `LinearHead` or `MLPHead`; a label a pixel needs
             `UpsamplingHead` or `DeepLabHead`. Null for the first of each.
         tasks: Task → what is not to follow from its target: weight, loss, metrics, head.
