@@ -2,6 +2,7 @@
 
 from models.sharing.base import Sharing
 from models.sharing.cgc import CGC
+from models.sharing.conditioned import Conditioned
 from models.sharing.cross_stitch import CrossStitch
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
@@ -13,6 +14,7 @@ from models.sharing.soft import SoftSharing
 __all__ = [
     "CGC",
     "PLE",
+    "Conditioned",
     "CrossStitch",
     "HardSharing",
     "IndependentNetworks",

@@ -12,6 +12,7 @@ from models.bounds import check_probability
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing.base import Sharing
+from models.sharing.own import Numbers, along_channels
 from models.sharing.rows import RowsOf, size_of
 from models.sharing.statistics import statistics_of
 
@@ -118,17 +119,9 @@ class Stitch(nn.Module):
     def forward(self, x: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
         """The mixtures [B, ...] that are wanted, of all tasks' activations [B, ...]."""
         return {
-            task: sum_of([_along_channels(a, x[other]) * x[other] for a, other in zip(alpha, self.tasks, strict=True)])
+            task: sum_of([along_channels(a, x[other]) * x[other] for a, other in zip(alpha, self.tasks, strict=True)])
             for task, alpha in ((task, self.alpha[task].values) for task in wanted)
         }
-
-
-class Numbers(nn.Module):
-    """A task's own numbers, of any shape."""
-
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.values = nn.Parameter(start)
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:
@@ -137,8 +130,3 @@ def sum_of(terms: Sequence[Tensor]) -> Tensor:
     for term in terms[1:]:
         total = total + term
     return total
-
-
-def _along_channels(alpha: Tensor, x: Tensor) -> Tensor:
-    """One number, or one a channel [C], as a factor of maps [B, C, H, W], tokens [B, N, C] or vectors [B, C]."""
-    return alpha.view(-1, 1, 1) if x.ndim == 4 else alpha

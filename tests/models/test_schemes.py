@@ -14,6 +14,7 @@ from models.errors import ConfigurationError
 from models.sharing import (
     CGC,
     PLE,
+    Conditioned,
     CrossStitch,
     HardSharing,
     IndependentNetworks,
@@ -137,6 +138,38 @@ def test_progressive_extraction_by_hand() -> None:
     assert second.gate is None
 
 
+@pytest.mark.parametrize("by", ["film", "add"])
+@pytest.mark.parametrize("descriptor", ["one_hot", "learned", {"left": [1, 2], "right": [0, 1], "train": [3, 1]}])
+def test_conditions_begin_with_hard_sharing(by: str, descriptor: Any) -> None:
+    sharing = build(Conditioned, by=by, after=["input", 0, -1], descriptor=descriptor)
+    check_equal(sharing, build(HardSharing))
+
+
+def test_condition_by_hand() -> None:
+    """With h ⊙ (1 + V_γ z_t) + V_β z_t, after the second stage."""
+    given = {"left": [1.0, 2.0], "right": [0.0, 1.0], "train": [3.0, 1.0]}
+    sharing, x = build(Conditioned, LENET, after=[1], descriptor=given), inputs()
+    scales, shifts = torch.nn.init.normal_(sharing.changes["1"].linear.weight).view(2, 6, 2)
+    first, second, third = sharing.backbone.stages
+    for task, features in sharing(x, ROWS).items():
+        z, lower = torch.tensor(given[task], dtype=torch.float64), first(x[ROWS[task]])
+        changed = second(lower) * (1 + scales @ z)[:, None, None] + (shifts @ z)[:, None, None]
+        torch.testing.assert_close(list(features), [lower, changed, third(changed)])
+
+
+def test_what_is_added_after_a_linear_layer_is_a_concatenation_below_it() -> None:
+    sharing = build(Conditioned, LENET, by="add", after=[-1], descriptor="learned", width=3)
+    weight = torch.nn.init.normal_(sharing.changes["2"].linear.weight)
+    linear, x = sharing.backbone.stages[2][1], inputs()
+    sharing.backbone.layers[2][2] = torch.nn.Identity()
+    lower = sharing.backbone(x)[1].flatten(1)
+    joined = torch.cat([linear.weight, weight], dim=1)
+    for task, features in sharing(x, ROWS).items():
+        z = sharing.described[task].values.expand(len(ROWS[task]), -1)
+        expected = torch.cat([lower[ROWS[task]], z], dim=1) @ joined.T + linear.bias
+        torch.testing.assert_close(features[-1], expected)
+
+
 def test_every_task_is_normalised_by_itself() -> None:
     backbone = BackboneBuilder(partial(TimmBackbone, name="test_resnet"), (3, 32, 32))
     sharing, alone = build(TaskNormalization, backbone), {task: build(HardSharing, backbone) for task in ROWS}
@@ -250,6 +283,19 @@ def test_part_of_a_backbone_is_its_stages(backbone: BackboneBuilder, first: int,
         (PLE, {"levels": [0, 7]}, "model.sharing.levels: must be a stage from 1 to 2 of LeNet, found 7"),
         (CrossStitch, {"same": 1.5}, "model.sharing.same: "),
         (CrossStitch, {"rate": 0.0}, "model.sharing.rate: must be greater than 0, found 0.0"),
+        (Conditioned, {"after": []}, "model.sharing.after: must name a place, found []"),
+        (Conditioned, {"after": [3]}, "model.sharing.after: must be a stage from 0 to 2, -1, or input, found 3"),
+        (
+            Conditioned,
+            {"descriptor": {"left": [1], "other": [2]}},
+            "model.sharing.descriptor: must be of the tasks ['left', 'right', 'train'], found ['left', 'other']",
+        ),
+        (
+            Conditioned,
+            {"descriptor": {"left": [1], "right": [2], "train": [1, 2]}},
+            "model.sharing.descriptor: must have as many numbers for each task, found [1, 2]",
+        ),
+        (Conditioned, {"descriptor": "learned", "width": 0}, "model.sharing.width: "),
         (TaskNormalization, {}, "model.sharing: TaskNormalization needs a backbone that normalises, found LeNet"),
         (SoftSharing, {"strength": -1.0}, "model.sharing.strength: must be finite and not negative, found -1.0"),
         (SoftSharing, {"strength": float("nan")}, "model.sharing.strength: must be finite and not negative, found nan"),

@@ -9,7 +9,17 @@ from app.network.network import Network
 from datamodules.batch import MultiTaskBatch
 from datamodules.targets import Binary, Categorical, Continuous
 from models.backbones import MLP, TimmBackbone
-from models.sharing import CGC, PLE, CrossStitch, HardSharing, IndependentNetworks, MMoE, SoftSharing, TaskNormalization
+from models.sharing import (
+    CGC,
+    PLE,
+    Conditioned,
+    CrossStitch,
+    HardSharing,
+    IndependentNetworks,
+    MMoE,
+    SoftSharing,
+    TaskNormalization,
+)
 
 TARGETS = {"kind": Categorical(("a", "b", "c")), "size": Continuous(), "alive": Binary(("no", "yes"))}
 TASKS = list(TARGETS)
@@ -28,6 +38,10 @@ SCHEMES = {
     "cgc": CGC,
     "cgc from stage 1": partial(CGC, shared=2, own=2, from_stage=1),
     "ple": PLE,
+    "film": Conditioned,
+    "film at the input and after stage 1": partial(Conditioned, after=["input", 1]),
+    "added, learned": partial(Conditioned, by="add", after=[0, -1], descriptor="learned"),
+    "film, given": partial(Conditioned, after=[0], descriptor={"kind": [1, 0], "size": [0, 1], "alive": [1, 1]}),
     "normalisation per task": TaskNormalization,
     "ple of two levels": partial(PLE, levels=[0, 1]),
 }
