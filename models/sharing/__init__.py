@@ -1,5 +1,6 @@
 """Sharing: which parts of the network tasks have in common."""
 
+from models.sharing.adapters import LowRankAdapters
 from models.sharing.base import Sharing
 from models.sharing.cgc import CGC
 from models.sharing.conditioned import Conditioned
@@ -18,6 +19,7 @@ __all__ = [
     "CrossStitch",
     "HardSharing",
     "IndependentNetworks",
+    "LowRankAdapters",
     "MMoE",
     "Sharing",
     "SoftSharing",

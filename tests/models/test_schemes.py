@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.sharing import (
     CrossStitch,
     HardSharing,
     IndependentNetworks,
+    LowRankAdapters,
     MMoE,
     Sharing,
     SoftSharing,
@@ -170,6 +172,33 @@ def test_what_is_added_after_a_linear_layer_is_a_concatenation_below_it() -> Non
         torch.testing.assert_close(features[-1], expected)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_adapters_begin_with_hard_sharing(shared: bool) -> None:
+    vit = BackboneBuilder(partial(TimmBackbone, name="test_vit"), (3, 32, 32))
+    sharing, hard = build(LowRankAdapters, vit, shared=shared), build(HardSharing, vit)
+    check_equal(sharing, hard, vit)
+    trunk = [name for name, _ in sharing.named_parameters() if name.startswith("backbone.")]
+    assert trunk == [name for name, _ in hard.named_parameters()]
+    assert len(sharing.own["left"]) == 6 * 4  # qkv, projection and two of the MLP, in each block
+
+
+def test_adapters_by_hand() -> None:
+    """Wx + b + B_t A_t x + B A x, also of a copy."""
+    sharing, x = build(LowRankAdapters, STACK, rank=2), inputs(STACK)
+    for module in [*sharing.own.values(), sharing.shared]:
+        for adapter in module:
+            torch.nn.init.normal_(adapter.up.weight)
+    for scheme in (sharing, deepcopy(sharing)):
+        for task, features in scheme(x, ROWS).items():
+            h = x[ROWS[task]]
+            for number, (_, layer, *_rest) in enumerate(scheme.backbone.layers):
+                own, shared = scheme.own[task][number], scheme.shared[number]
+                weight = layer.weight + own.up.weight @ own.down.weight + shared.up.weight @ shared.down.weight
+                h = (h @ weight.T + layer.bias).relu()
+                torch.testing.assert_close(features[number], h)
+        torch.nn.init.zeros_(sharing.shared[0].up.weight)  # the copy has its own
+
+
 def test_every_task_is_normalised_by_itself() -> None:
     backbone = BackboneBuilder(partial(TimmBackbone, name="test_resnet"), (3, 32, 32))
     sharing, alone = build(TaskNormalization, backbone), {task: build(HardSharing, backbone) for task in ROWS}
@@ -296,6 +325,8 @@ def test_part_of_a_backbone_is_its_stages(backbone: BackboneBuilder, first: int,
             "model.sharing.descriptor: must have as many numbers for each task, found [1, 2]",
         ),
         (Conditioned, {"descriptor": "learned", "width": 0}, "model.sharing.width: "),
+        (LowRankAdapters, {"rank": 0}, "model.sharing.rank: "),
+        (LowRankAdapters, {"rank": 6}, "model.sharing.rank: must be at most 5, the size of a layer, found 6"),
         (TaskNormalization, {}, "model.sharing: TaskNormalization needs a backbone that normalises, found LeNet"),
         (SoftSharing, {"strength": -1.0}, "model.sharing.strength: must be finite and not negative, found -1.0"),
         (SoftSharing, {"strength": float("nan")}, "model.sharing.strength: must be finite and not negative, found nan"),

@@ -16,6 +16,7 @@ from models.sharing import (
     CrossStitch,
     HardSharing,
     IndependentNetworks,
+    LowRankAdapters,
     MMoE,
     SoftSharing,
     TaskNormalization,
@@ -42,6 +43,8 @@ SCHEMES = {
     "film at the input and after stage 1": partial(Conditioned, after=["input", 1]),
     "added, learned": partial(Conditioned, by="add", after=[0, -1], descriptor="learned"),
     "film, given": partial(Conditioned, after=[0], descriptor={"kind": [1, 0], "size": [0, 1], "alive": [1, 1]}),
+    "adapters": partial(LowRankAdapters, rank=2),
+    "adapters, none shared": partial(LowRankAdapters, rank=2, shared=False),
     "normalisation per task": TaskNormalization,
     "ple of two levels": partial(PLE, levels=[0, 1]),
 }
@@ -51,7 +54,11 @@ BACKBONES = {
     "vit": partial(TimmBackbone, name="test_vit"),
     "mlp": partial(MLP, hidden=(8, 6, 5)),
 }
-WITHOUT_NORMS = {"normalisation per task": ["mlp"]}  # scheme → backbones that it is not for
+NOT_FOR = {  # scheme → backbones without what it changes
+    "normalisation per task": ["mlp"],
+    "adapters": ["resnet"],
+    "adapters, none shared": ["resnet"],
+}
 ROWS = 8
 LAYOUTS = {
     "single input": {task: torch.arange(ROWS) for task in TASKS},

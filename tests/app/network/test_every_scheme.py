@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from schemes import BACKBONES, LAYOUTS, SCHEMES, TASKS, WITHOUT_NORMS, batch_of, losses_of, network_of
+from schemes import BACKBONES, LAYOUTS, NOT_FOR, SCHEMES, TASKS, batch_of, losses_of, network_of
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 
@@ -17,7 +17,7 @@ every_case = pytest.mark.parametrize(
         pytest.param(s, b, layout, marks=[] if b != "vit" or layout == "partial" else pytest.mark.slow)
         for s in SCHEMES
         for b in BACKBONES
-        if b not in WITHOUT_NORMS.get(s, [])
+        if b not in NOT_FOR.get(s, [])
         for layout in LAYOUTS
     ],
 )
@@ -81,7 +81,7 @@ def test_update_is_that_of_the_whole_jacobian(scheme: str, backbone: str, layout
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
 
 
-PAIRS = [(scheme, each) for scheme in SCHEMES for each in BACKBONES if each not in WITHOUT_NORMS.get(scheme, [])]
+PAIRS = [(scheme, each) for scheme in SCHEMES for each in BACKBONES if each not in NOT_FOR.get(scheme, [])]
 
 
 @pytest.mark.parametrize(("scheme", "backbone"), [pair for pair in PAIRS if pair[1] != "vit"])
@@ -107,7 +107,7 @@ def test_weights_are_saved_and_loaded(scheme: str, backbone: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_features_are_looked_at_where_there_are_some_that_all_tasks_read(scheme: str) -> None:
-    sharing = network_of(scheme, "resnet").sharing
+    sharing = network_of(scheme, "vit").sharing
     config = GradientConfig(level="features")
     if sharing.passes_on_features:
         check_level(config, sharing)
