@@ -14,7 +14,7 @@ from models.errors import ConfigurationError
 every_case = pytest.mark.parametrize(
     ("scheme", "backbone", "layout"),
     [
-        pytest.param(s, b, layout, marks=[] if b != "vit" or layout == "partial" else pytest.mark.slow)
+        pytest.param(s, b, layout, marks=[] if b == "mlp" or layout == "partial" else pytest.mark.slow)
         for s in SCHEMES
         for b in BACKBONES
         if b not in NOT_FOR.get(s, [])
