@@ -1,0 +1,59 @@
+"""Every sharing scheme as a graph of another program."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
+from schemes import SCHEMES, SHAPE, TASKS, network_of
+
+from app.exports.exporting import Exported
+from app.exports.graphs import write_onnx, write_torch
+from app.exports.trunk import trunks_of, write_trunks
+from models.errors import ConfigurationError
+
+ADAPTED = [name for name in SCHEMES if "adapters" in name]
+NAMES = ["input"], TASKS
+
+
+@pytest.mark.parametrize(
+    ("scheme", "format"),
+    [
+        pytest.param(scheme, format, marks=[pytest.mark.slow] if format == "onnx" else [])
+        for scheme in SCHEMES
+        for format in ("torch", "onnx")
+    ],
+)
+def test_graph_of_any_number_of_rows(scheme: str, format: str, tmp_path: Path) -> None:
+    backbone = "resnet" if scheme == "normalisation per task" else "mlp"
+    network = network_of(scheme, backbone).float().eval()
+    module, x = Exported(network, ["input"], modal=False).eval(), torch.randn(2, *SHAPE)
+    path = tmp_path / "model"
+    call = write_torch(module, (x,), path, "{}") if format == "torch" else write_onnx(module, (x,), NAMES, path, "{}")
+    for rows in (1, 7, 64):
+        x = torch.randn(rows, *SHAPE)
+        for found, expected in zip(call((x,)), module(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name not in ADAPTED])
+def test_whole_networks_are_read_by_timm(scheme: str, tmp_path: Path) -> None:
+    network = network_of(scheme, "resnet").float()
+    if (
+        ("stage" in scheme and "film" not in scheme)
+        or "levels" in scheme
+        or scheme in ("omoe", "normalisation per task")
+    ):
+        with pytest.raises(ConfigurationError, match=r"^format: timm is for whole networks, as timm has them, found "):
+            trunks_of(network, tmp_path / "net.safetensors")
+        return
+    trunks = trunks_of(network, tmp_path / "net.safetensors")
+    write_trunks(trunks)
+    assert len(trunks) == len(list(tmp_path.iterdir()))
+    for path in trunks:
+        timm.create_model("test_resnet", num_classes=0, checkpoint_path=str(path))
+        assert load_file(path)
