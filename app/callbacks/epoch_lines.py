@@ -36,7 +36,8 @@ class EpochLines(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with it."""
-        self._best = state_dict["best"]
+        best = state_dict["best"]
+        self._best = None if best is None else (float(best[0]), int(best[1]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to measure the time."""
