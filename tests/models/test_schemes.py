@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.backbones import MLP, BackboneBuilder, BackbonePart, LateFusion, LeNet, TimmBackbone
+from models.backbones import MLP, BackboneBuilder, LateFusion, LeNet, TimmBackbone
 from models.errors import ConfigurationError
 from models.sharing import (
     CGC,
@@ -259,41 +259,6 @@ def test_no_penalty_is_independent_networks() -> None:
     sharing = build(SoftSharing, strength=0.0)
     check_equal(sharing, build(IndependentNetworks))
     assert sharing.penalty() == 0
-
-
-@pytest.mark.parametrize(
-    ("backbone", "first", "last"),
-    [
-        (STACK, 0, 2),
-        (STACK, 1, None),
-        (LENET, 2, None),
-        (BackboneBuilder(partial(TimmBackbone, name="test_resnet"), (3, 32, 32)), 2, None),
-        (BackboneBuilder(partial(TimmBackbone, name="test_resnet"), (3, 32, 32)), 0, 2),
-        (BackboneBuilder(partial(TimmBackbone, name="test_vit"), (3, 32, 32)), 0, 2),
-        (BackboneBuilder(partial(TimmBackbone, name="test_vit"), (3, 32, 32)), 2, None),
-    ],
-)
-def test_part_of_a_backbone_is_its_stages(backbone: BackboneBuilder, first: int, last: int | None) -> None:
-    torch.manual_seed(0)
-    whole = backbone().eval()
-    torch.manual_seed(0)
-    part = backbone.part(first, last).eval()
-    assert isinstance(part, BackbonePart)
-    x = torch.randn(2, *backbone.input_shape)
-    for stage in whole.stages[:first]:
-        x = stage(x)
-    features = part(x)
-    assert [feature.shape[1 if feature.ndim == 4 else -1] for feature in features] == part.channels
-    for stage, feature in zip(whole.stages[first:last], features, strict=True):
-        x = stage(x)
-        torch.testing.assert_close(feature, x)
-    torch.stack([feature.square().mean() for feature in features]).sum().backward()
-    assert all(parameter.grad is not None for parameter in part.parameters())
-    parts = [backbone.part(0, first)] * bool(first) + [part] + [backbone.part(last)] * (last is not None)
-    sizes = [sum(p.numel() for p in each.parameters()) for each in (whole, *parts)]
-    assert sizes[0] == sum(sizes[1:])
-    grouped = [name for names in part.layer_groups().values() for name in names]
-    assert sorted(grouped) == sorted(name for name, _ in part.named_parameters())
 
 
 @pytest.mark.parametrize(
