@@ -68,6 +68,7 @@ def _reached(sharing: Sharing, heads: ModulesByName[Head], input_shape: Shape) -
         features, may = sharing.task_features(copies, rows), "its own, past shared_features"
     else:
         features, may = sharing(inputs, rows), "shared ones and its own"
+    sharing.take_row_terms()
     _check_features(sharing, features, list(heads))
     reached = {}
     for task, head in heads.items():

@@ -98,8 +98,10 @@ class Network(nn.Module):
         return outputs
 
     def losses(self, batch: MultiTaskBatch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...]."""
-        return {name: self.tasks[name].losses(outputs[name], labels).sum() for name, labels in batch.targets.items()}
+        """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...], which come from the last pass."""
+        targets, terms = batch.targets.items(), self.sharing.take_row_terms()
+        sums = {name: self.tasks[name].losses(outputs[name], labels).sum() for name, labels in targets}
+        return {name: total + terms[name] if name in terms else total for name, total in sums.items()}
 
     def decoded(self, outputs: Mapping[str, Tensor], probabilities: bool = False) -> dict[str, list[Any]]:
         """Columns of a table, in the user's own labels and units, of the tasks' outputs [B, ...].

@@ -5,6 +5,7 @@ from models.sharing.base import Sharing
 from models.sharing.cgc import CGC
 from models.sharing.conditioned import Conditioned
 from models.sharing.cross_stitch import CrossStitch
+from models.sharing.dselect_k import DSelectK
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
 from models.sharing.mmoe import MMoE
@@ -17,6 +18,7 @@ __all__ = [
     "PLE",
     "Conditioned",
     "CrossStitch",
+    "DSelectK",
     "HardSharing",
     "IndependentNetworks",
     "LowRankAdapters",

@@ -115,6 +115,13 @@ class Sharing(nn.Module, ABC):
         """The term of the objective that depends on parameters alone, a number, of a scheme that has one."""
         raise self._undefined("penalty")
 
+    def take_row_terms(self) -> dict[str, Tensor]:
+        """Task → what the scheme adds to the sum of its losses over its rows, of the last forward pass in training.
+
+        Such terms depend on rows, as the entropy of gates that see them does. They are given once.
+        """
+        return {}
+
     def compile_backbones(self) -> None:
         """Compile what is called of every backbone by `torch.compile`."""
         for _, backbone in _backbones(self, ""):
