@@ -15,6 +15,7 @@ from app.callbacks.non_finite import NonFinite, NotFiniteError
 from app.callbacks.of_a_run import callbacks_of_a_run
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
+from app.callbacks.regularizer_curves import RegularizerCurves
 from app.callbacks.resumption import Resumption
 from app.callbacks.skipped_rows import SkippedRows
 from app.callbacks.step_curves import StepCurves
@@ -39,6 +40,7 @@ __all__ = [
     "NotFiniteError",
     "Patience",
     "PredictionWriter",
+    "RegularizerCurves",
     "Resumption",
     "SkippedRows",
     "StepCurves",

@@ -48,8 +48,9 @@ from app.runs import (
     run_log,
     run_of,
 )
-from app.runs.identity import BALANCER, START, Differences
-from app.training.module import BALANCING, MultiTaskModule
+from app.runs.identity import BALANCER, REGULARIZERS, START, Differences
+from app.training.learned import LEARNED
+from app.training.module import MultiTaskModule
 from app.training.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
 from datamodules.contract import Contract, under
 from datamodules.multitask import MultiTaskDataModule, NewRows
@@ -173,7 +174,7 @@ class PolyheadCLI(LightningCLI):
         self._check_same(differ)
         for line in lost(differ):
             rank_zero_info(f"resume_anyway: {line}")
-        leaving = () if trains and BALANCER not in differ else (BALANCING,)
+        leaving = () if trains and not {BALANCER, REGULARIZERS} & differ.keys() else LEARNED
         assert self.session.checkpoint is not None
         check_weights(checkpoint["state_dict"], self.session.model.state_dict(), leaving, self.session.checkpoint)
 

@@ -19,6 +19,7 @@ ROWS = ("batch_size", "global_batch_size")  # of a sampling: rows a process and 
 NOTHING = "None"
 POSITION = "trainer.accumulate_grad_batches"  # in the middle of an epoch, where a run stands is a number of them
 OPTIMIZER, SCHEDULER, BALANCER = "model.optimizer", "model.lr_scheduler", "model.balancer"
+REGULARIZERS = "model.regularizers"
 KINDS = (OPTIMIZER, SCHEDULER, BALANCER, "model.sharing")  # whose options may change
 LOST = {  # key → what `resume_anyway` gives up
     "seed_everything": "rows are drawn in another order from here on",
@@ -34,6 +35,7 @@ LOST = {  # key → what `resume_anyway` gives up
     OPTIMIZER: "its state is begun anew",
     SCHEDULER: "its state is begun anew",
     BALANCER: "its state, the optimizer's and the scheduler's are begun anew",
+    REGULARIZERS: "what they have learned is begun anew",
 }
 Identity = dict[str, str]
 Differences = dict[str, tuple[str, str]]
@@ -42,10 +44,12 @@ Differences = dict[str, tuple[str, str]]
 def identity_of_options(options: Namespace) -> Identity:
     """Key → what the configuration says there, of the keys that a run that goes on must have as they were."""
     losses = [(task, _kind(each.get("loss"))) for task, each in (options.get("model.tasks") or {}).items()]
+    regularizers = [(name, _kind(each)) for name, each in (options.get(REGULARIZERS) or {}).items()]
     return (
         {key: _text(options.get(key)) for key in KEYS}
         | {key: _kind(options.get(key)) for key in KINDS}
         | {"model.tasks": ", ".join(f"{task} {kind}" for task, kind in losses if kind != NOTHING) or NOTHING}
+        | {REGULARIZERS: ", ".join(f"{name} {kind}" for name, kind in sorted(regularizers)) or NOTHING}
     )
 
 

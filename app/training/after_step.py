@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-Place = Literal["second_look", "average"]
-ORDER: tuple[Place, ...] = ("second_look", "average")
+Place = Literal["proximal", "second_look", "average"]
+ORDER: tuple[Place, ...] = ("proximal", "second_look", "average")
 
 
 class AfterStep:
     """Calls what follows a step of the optimizer, in one order, and not where a scaler of fp16 skips the step.
 
-    `second_look`: a balancer sees the losses of the step's batch once more; `average`: weights are averaged. The rates
-    in the optimizer are still those of the step.
+    `proximal`: regularizers map the weights, or learn from them; `second_look`: a balancer sees the losses of the
+    step's batch once more; `average`: weights are averaged. The rates in the optimizer are still those of the step.
     """
 
     def __init__(self) -> None:

@@ -22,8 +22,10 @@ from app.ranks.running_statistics import RunningStatistics
 from app.runs import read_checkpoint, relabelled, stamp
 from app.tasks import HeadFactory, TaskConfig
 from app.training.after_step import AfterStep
+from app.training.learned import with_own
 from app.training.optimizer import options_of, restore_options, with_scheduler
 from app.training.penalties import penalties_of
+from app.training.regularizers import Regularization
 from app.training.schedulers import SchedulerFactory, total_steps
 from app.training.step import TrainingStep
 from app.training.supported import check_level, check_optimizer, check_supported
@@ -34,9 +36,9 @@ from datamodules.targets import Target
 from models.backbones import without_pretrained_weights
 from models.backbones.base import Shape
 from models.by_name import ModulesByName
+from models.regularizers import Regularizer
 from models.sharing import HardSharing
 
-BALANCING = "balancing."  # how the names of a balancer's state begin
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
@@ -71,6 +73,7 @@ class MultiTaskModule(LightningModule):
         lr_scheduler: Any of torch.optim.lr_scheduler, or `WarmupCosine`. A `total_steps` that is left out is worked out
             from the data and the trainer.
         lr_interval: Whether the scheduler counts optimizer steps ("step") or epochs ("epoch").
+        regularizers: Name → a term of the objective on weights of several tasks, as `BlockSparse`.
 
     Raises:
         ValueError: A task is configured that the data does not have, or a task's configuration does not fit it.
@@ -84,6 +87,7 @@ class MultiTaskModule(LightningModule):
         layer_factors: Layer → factor of its learning rate, whatever the phase of a schedule.
         fine_tuning: The schedule that is run, if there is one.
         start: Where a new training starts from.
+        regularization: The regularizers.
         penalties: Terms of the objective that depend on parameters alone.
         after_step: What follows a step of the optimizer.
     """
@@ -106,6 +110,7 @@ class MultiTaskModule(LightningModule):
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit
         lr_scheduler: SchedulerFactory | None = None,
         lr_interval: Literal["step", "epoch"] = "step",
+        regularizers: dict[str, Regularizer] = {},  # noqa: B006  # as above
     ) -> None:
         super().__init__()
         self.network = Network(targets, input_shape, backbone, sharing, head, tasks, layers.coarse)
@@ -121,6 +126,7 @@ class MultiTaskModule(LightningModule):
         self.start = StartingPoint(init_from, reset_head, reset_layers, groups, fresh, read_checkpoint, other)
         self.layer_factors = layer_factors(list(self.network.layers), layers.decay, self.network.rates)
         self.step, self.probabilities = TrainingStep(self.network.weights), False
+        self.regularization = Regularization(regularizers, self.network, self.layer_factors)
         self._forget_callbacks()
         self.optimizer, self.lr_scheduler = torch.optim.AdamW if optimizer is None else optimizer, lr_scheduler
         self.lr_interval = lr_interval
@@ -129,6 +135,7 @@ class MultiTaskModule(LightningModule):
     def _forget_callbacks(self) -> None:
         """Begin without what the callbacks of another training have added."""
         self.penalties, self.after_step = penalties_of(self.network.sharing), AfterStep()
+        self.regularization.join(self.penalties, self.after_step, lambda: self.trainer.optimizers[0])
         if self.balancing.scalarizer.looks_again:
             self.after_step.add("second_look", self._look_again)
         self.fine_tuning: FineTuning | None = None
@@ -271,6 +278,7 @@ class MultiTaskModule(LightningModule):
     def on_train_start(self) -> None:
         """Switch the gradient synchronisation of DistributedDataParallel off: `backward` does it."""
         self._statistics = RunningStatistics(self.network)
+        self.regularization.begin(self.trainer.optimizers[0])
         wrapped: Any = self.trainer.strategy.model
         if wrapped is not self:
             wrapped.require_backward_grad_sync = False
@@ -284,12 +292,8 @@ class MultiTaskModule(LightningModule):
         stamp(checkpoint, self.trainer.datamodule.contract)  # type: ignore[attr-defined]  # set by a connector
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Evaluate under any balancer, and train under another one: what one has learned is its own."""
-        theirs: dict[str, Tensor] = checkpoint["state_dict"]
-        own = {name: x for name, x in self.state_dict().items() if name.startswith(BALANCING)}
-        others = {name: x for name, x in theirs.items() if not name.startswith(BALANCING)}
-        if not self.trainer.training or theirs.keys() != (others | own).keys():
-            checkpoint["state_dict"] = others | own
+        """Evaluate under any balancer and regularizers, and train under others: what one has learned is its own."""
+        checkpoint["state_dict"] = with_own(checkpoint["state_dict"], self.state_dict(), self.trainer.training)
 
     def run_schedule(self, fine_tuning: FineTuning) -> None:
         """Train the layers as a schedule says."""
@@ -303,7 +307,7 @@ class MultiTaskModule(LightningModule):
         return self
 
     def configure_optimizers(self) -> Any:
-        """The parameter groups of each layer, and one for learned loss weights; none is added later."""
+        """The parameter groups of each layer, and one for learned loss weights, which no decay moves; none is added later."""
         optimizer = self._new_optimizer()
         self.after_step.follow(optimizer)
         self._options = options_of(optimizer)
@@ -312,8 +316,7 @@ class MultiTaskModule(LightningModule):
     def _new_optimizer(self) -> Optimizer:
         groups = parameter_groups(self.network.layers, self.network.mixing_layers)
         if learned := list(self.balancing.parameters()):
-            name = {"name": "balancer", "layer": "balancer", "weight_decay": 0.0}  # decay would balance too
-            groups.append({"params": learned} | name)
+            groups.append({"params": learned, "name": "balancer", "layer": "balancer", "weight_decay": 0.0})
         return self.optimizer(groups)
 
     def configure_restored_optimizer(self) -> None:

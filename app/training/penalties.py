@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -26,7 +26,32 @@ class Penalty(Protocol):
         """What it adds to the objective."""
 
 
-class SharingPenalty:
+class DifferentiatedPenalty:
+    """A penalty whose gradient is found from its value.
+
+    Args:
+        term: Gives the value, with its graph.
+        parameters: Those that are trained of what it depends on.
+    """
+
+    def __init__(self, term: Callable[[], Tensor], parameters: Callable[[], Sequence[nn.Parameter]]) -> None:
+        self._term, self._parameters = term, parameters
+
+    @torch.enable_grad()
+    def terms(self) -> Iterator[Term]:
+        """Its gradient, for the parameters that are trained."""
+        if not (parameters := self._parameters()):
+            return iter(())
+        pairs = zip(parameters, gradients_of(self._term(), parameters), strict=True)
+        return iter([(parameter, gradient, 1.0) for parameter, gradient in pairs if gradient is not None])
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """What it adds to the objective."""
+        return self._term().item()
+
+
+class SharingPenalty(DifferentiatedPenalty):
     """The penalty of a sharing scheme.
 
     Args:
@@ -34,20 +59,8 @@ class SharingPenalty:
     """
 
     def __init__(self, sharing: Sharing) -> None:
+        super().__init__(sharing.penalty, lambda: [p for p in sharing.parameters() if p.requires_grad])
         self.sharing, self._told = sharing, False
-
-    @torch.enable_grad()
-    def terms(self) -> Iterator[Term]:
-        """Its gradient, for the parameters that are trained."""
-        parameters = [parameter for parameter in self.sharing.parameters() if parameter.requires_grad]
-        gradients = gradients_of(self.sharing.penalty(), parameters)
-        pairs = zip(parameters, gradients, strict=True)
-        return iter([(parameter, gradient, 1.0) for parameter, gradient in pairs if gradient is not None])
-
-    @torch.no_grad()
-    def value(self) -> float:
-        """What it adds to the objective."""
-        return self.sharing.penalty().item()
 
     def check_rate(self, optimizer: Optimizer) -> None:
         """Tell once, if steps of SGD along the penalty go too far: what it holds together drifts apart then."""

@@ -116,7 +116,7 @@ def vectors(weights: Sequence[Tensor]) -> Tensor:
 
 def assign(weights: Sequence[Tensor], matrix: Tensor, present: Sequence[bool]) -> None:
     """Write A [D, Σ outputs], joined as by `joined`, into the weights of the tasks that are present."""
-    parts = matrix.mT.split([len(weight) for weight in weights])
+    parts = torch.split(matrix.mT, [len(weight) for weight in weights])
     for weight, part, here in zip(weights, parts, present, strict=True):
         if here:
             weight.copy_(part.reshape(weight.shape))

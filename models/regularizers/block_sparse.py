@@ -21,7 +21,7 @@ class BlockSparse(ProximalRegularizer):
     def __init__(
         self,
         strength: float,
-        q: Literal["2", "inf"] = "2",
+        q: Literal[2, "inf"] = 2,
         tasks: Sequence[str] | None = None,
         layer: str | None = None,
     ) -> None:
@@ -41,7 +41,7 @@ class BlockSparse(ProximalRegularizer):
 
     def shrink(self, weights: Sequence[Tensor], present: Sequence[bool], steps: Tensor) -> None:
         """Take the proximal step of every row; see `ProximalRegularizer.shrink`."""
-        step = shrink_rows if self.q == "2" else clip_rows
+        step = shrink_rows if self.q == 2 else clip_rows
         assign(weights, step(joined(weights), self.strength * steps), present)
 
     def learned(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ class Orthogonality(SmoothRegularizer):
 
     def penalty(self, weights: Sequence[Tensor]) -> Tensor:
         """The term, a number."""
-        return self.strength * torch.stack([common(w, v).square() for w, v in combinations(weights, 2)]).sum()
+        products = [w.flatten(1) @ v.flatten(1).mT for w, v in combinations(weights, 2)]
+        return self.strength * torch.stack([each.square().sum() for each in products]).sum()
 
     def learned(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
         """‖A_tᵀ A_s‖_F / √(‖A_tᵀ A_t‖_F ‖A_sᵀ A_s‖_F), 0 where tasks are orthogonal."""
@@ -29,4 +30,4 @@ class Orthogonality(SmoothRegularizer):
 
 def common(first: Tensor, second: Tensor) -> Tensor:
     """‖A_tᵀ A_s‖_F of two tasks' weights [outputs, ...]."""
-    return torch.linalg.matrix_norm(first.flatten(1) @ second.flatten(1).mT)
+    return (first.flatten(1) @ second.flatten(1).mT).norm()

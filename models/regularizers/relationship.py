@@ -81,7 +81,8 @@ def check_updates(of: SmoothRegularizer, every: int, epsilon: float) -> None:
 
 def related(a: Tensor, relation: Tensor) -> Tensor:
     """tr(A Ω⁻¹ Aᵀ) of A [D, T] and Ω [T, T]."""
-    return (a.mT * torch.linalg.solve(relation.to(a.dtype), a.mT)).sum()
+    solved: Tensor = torch.linalg.solve(relation.to(a.dtype), a.mT)
+    return (a.mT * solved).sum()
 
 
 def relation_of(a: Tensor, epsilon: float) -> Tensor:

@@ -21,7 +21,8 @@ class TraceNorm(SmoothRegularizer):
 
     def penalty(self, weights: Sequence[Tensor]) -> Tensor:
         """The term, a number."""
-        return self.strength * torch.linalg.matrix_norm(joined(weights), "nuc")
+        norm: Tensor = torch.linalg.matrix_norm(joined(weights), "nuc")
+        return self.strength * norm
 
     def learned(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
         """The rank, of singular values above a thousandth of the largest."""
