@@ -307,7 +307,7 @@ class MultiTaskModule(LightningModule):
         return self
 
     def configure_optimizers(self) -> Any:
-        """The parameter groups of each layer, and one for learned loss weights, which no decay moves; none is added later."""
+        """The parameter groups of each layer, and one of learned loss weights without decay; none is added later."""
         optimizer = self._new_optimizer()
         self.after_step.follow(optimizer)
         self._options = options_of(optimizer)

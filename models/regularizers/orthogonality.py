@@ -30,4 +30,4 @@ class Orthogonality(SmoothRegularizer):
 
 def common(first: Tensor, second: Tensor) -> Tensor:
     """‖A_tᵀ A_s‖_F of two tasks' weights [outputs, ...]."""
-    return (first.flatten(1) @ second.flatten(1).mT).norm()
+    return (first.flatten(1) @ second.flatten(1).mT).square().sum().sqrt()
