@@ -38,7 +38,7 @@ def drawn(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:
 
 
 def test_penalties_by_hand() -> None:
-    """Of columns (1, 2), (3, 4), (5, 0), whose mean is (3, 2); with groups {1, 2} and {3}, of centres (2, 3), (5, 0)."""
+    """Of columns (1, 2), (3, 4), (5, 0), whose mean is (3, 2); with groups {1, 2} and {3}, of means (2, 3), (5, 0)."""
     assert started(MeanRegularized(0.5), HAND).penalty(HAND).item() == pytest.approx(0.5 * (4 + 4 + 4 + 4))
     groups = [["t0", "t1"], ["t2"]]
     clustered = started(Clustered(groups, 2.0, mean=0.1, between=0.5, within=1.0), HAND)
