@@ -12,6 +12,7 @@ from models.backbones import MLP, TimmBackbone
 from models.sharing import (
     CGC,
     PLE,
+    Branching,
     Conditioned,
     CrossStitch,
     DSelectK,
@@ -51,6 +52,9 @@ SCHEMES = {
     "adapters, none shared": partial(LowRankAdapters, rank=2, shared=False),
     "normalisation per task": TaskNormalization,
     "ple of two levels": partial(PLE, levels=[0, 1]),
+    "branching": Branching,
+    "branching, given tree": partial(Branching, tree={1: [["kind", "alive"], ["size"]]}),
+    "branching, all split": partial(Branching, tree={0: [["kind"], ["size"], ["alive"]]}),
 }
 SHAPE = (3, 32, 32)
 BACKBONES = {

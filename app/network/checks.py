@@ -122,8 +122,9 @@ def _identities(parameters: Iterable[nn.Parameter]) -> set[int]:
 
 
 def _check_partition(sharing: Sharing, tasks: list[str]) -> None:
-    """Refuse a parameter that is of no part, or of several."""
-    parts = [sharing.shared_parameters(), *(sharing.task_parameters(task) for task in tasks)]
+    """Refuse a parameter that is of no part, or of several; what is not in use is a part."""
+    own = (sharing.task_parameters(task) for task in tasks)
+    parts = [sharing.shared_parameters(), *own, sharing.unused_parameters()]
     counts = Counter(id(parameter) for part in parts for parameter in part)
     for name, parameter in sharing.named_parameters():
         if counts[id(parameter)] != 1:

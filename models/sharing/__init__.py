@@ -2,6 +2,7 @@
 
 from models.sharing.adapters import LowRankAdapters
 from models.sharing.base import Sharing
+from models.sharing.branching import Branching
 from models.sharing.cgc import CGC
 from models.sharing.conditioned import Conditioned
 from models.sharing.cross_stitch import CrossStitch
@@ -16,6 +17,7 @@ from models.sharing.soft import SoftSharing
 __all__ = [
     "CGC",
     "PLE",
+    "Branching",
     "Conditioned",
     "CrossStitch",
     "DSelectK",

@@ -82,7 +82,10 @@ class Sharing(nn.Module, ABC):
         return last_trained_matrix(self.shared_parameters())
 
     def rows_in_trunk(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Task → the rows of the shared activations that are its own, [B_t]; here they are laid out as the batch is."""
+        """Task → the rows of the shared activations that are its own, [B_t]; here they are laid out as the batch is.
+
+        Nothing, where shared activations are laid out in several ways.
+        """
         return rows
 
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
@@ -141,7 +144,11 @@ class Sharing(nn.Module, ABC):
 
     @abstractmethod
     def task_parameters(self, task: str) -> list[nn.Parameter]:
-        """The parameters that this task's loss alone reaches. With the shared ones, a partition of all parameters."""
+        """The parameters that this task's loss alone reaches. With the shared ones, a partition of those in use."""
+
+    def unused_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no loss reaches until the scheme's structure changes; here none."""
+        return []
 
 
 def mixing_layer(name: str) -> str:

@@ -11,10 +11,10 @@ from models.backbones.base import Inputs
 class RowsOf(Sequence[Tensor]):
     """Some rows of every feature, gathered only where a feature is read: a head reads one or few of the stages."""
 
-    def __init__(self, features: list[Tensor], rows: Tensor) -> None:
-        """Keep features [B, ...] and the rows [B_t] to take of them."""
+    def __init__(self, features: list[Tensor], rows: Tensor | list[Tensor]) -> None:
+        """Keep features [B, ...] and the rows [B_t] to take of them, or those to take of each."""
         self.features = features
-        self.rows = rows
+        self.rows = [rows] * len(features) if isinstance(rows, Tensor) else rows
 
     def __len__(self) -> int:
         """Number of stages."""
@@ -29,8 +29,8 @@ class RowsOf(Sequence[Tensor]):
     def __getitem__(self, stage: int | slice) -> Tensor | list[Tensor]:
         """The rows of a stage's feature, [B_t, ...]."""
         if isinstance(stage, slice):
-            return [take(feature, self.rows) for feature in self.features[stage]]
-        return take(self.features[stage], self.rows)
+            return [take(*each) for each in zip(self.features[stage], self.rows[stage], strict=True)]
+        return take(self.features[stage], self.rows[stage])
 
 
 def gather(inputs: Inputs, rows: Tensor) -> Inputs:

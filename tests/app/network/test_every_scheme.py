@@ -34,13 +34,15 @@ def test_shared_parameters_are_reached_by_several_losses_and_own_ones_by_theirs(
     network, batch = network_of(scheme, backbone), batch_of(layout)
     losses = losses_of(network, batch)
     shared, own = network.shared_parameters(), {task: network.task_parameters(task) for task in TASKS}
-    everything = [*shared, *(parameter for each in own.values() for parameter in each)]
+    unused = network.sharing.unused_parameters()
+    everything = [*shared, *(parameter for each in own.values() for parameter in each), *unused]
     assert sorted(map(id, everything)) == sorted(map(id, network.parameters()))
     reached = [
         sum(g is not None for g in each) for each in zip(*(gradients(losses[t], shared) for t in TASKS), strict=True)
     ]
     assert all(number >= 2 for number in reached)
     for task in TASKS:
+        assert all(gradient is None for gradient in gradients(losses[task], unused))
         assert all(gradient is not None for gradient in gradients(losses[task], own[task]))
         for other in set(TASKS) - {task}:
             assert all(g is None or not g.any() for g in gradients(losses[other], own[task]))
