@@ -7,6 +7,7 @@ from app.callbacks.config_echo import ConfigEcho
 from app.callbacks.confusion_map import ConfusionMap
 from app.callbacks.cosine_map import CosineMap
 from app.callbacks.epoch_lines import EpochLines
+from app.callbacks.fafs import FAFS
 from app.callbacks.hyper_parameters import HyperParameters
 from app.callbacks.interruption import INTERRUPTED, Interruption
 from app.callbacks.l2_sp import L2SP
@@ -23,6 +24,7 @@ from app.callbacks.thawing import Patience, Thawing
 
 __all__ = [
     "EMA",
+    "FAFS",
     "INTERRUPTED",
     "L2SP",
     "SWA",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -14,6 +14,8 @@ from app.tasks.decision import Decision
 from app.training.module import MultiTaskModule
 from app.training.schedulers import total_epochs
 from models.errors import ConfigurationError
+from models.sharing import Branching
+from models.sharing.branching import Groups
 
 Average = Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]
 AVERAGE = "averaging_state"  # Lightning's name in a checkpoint
@@ -65,6 +67,14 @@ class WeightAverage(WeightAveraging):
     def begun(self) -> bool:
         """Whether there is an average."""
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
+
+    def follow_split(self, stage: int, groups: Groups, came_from: Mapping[str, str]) -> None:
+        """Part the branches of the average, too; see `app.training.splits`."""
+        assert self._average_model is not None
+        averaged = self._average_model.module
+        assert isinstance(averaged, MultiTaskModule)
+        assert isinstance(averaged.network.sharing, Branching)
+        averaged.network.sharing.split(stage, groups)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the average."""

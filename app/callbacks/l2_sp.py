@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from app.training.module import MultiTaskModule
 from app.training.penalties import Term
 from models.errors import ConfigurationError
+from models.sharing.branching import Groups
 
 
 class L2SP(Callback):
@@ -37,6 +38,7 @@ class L2SP(Callback):
                 raise ConfigurationError(f"trainer.callbacks.L2SP.{name}", "must be finite and not negative", value)
         self.alpha, self.beta = alpha, beta
         self._start: dict[str, Tensor] | None = None
+        self._parameters: dict[str, nn.Parameter] = {}
         self._pulled: list[tuple[nn.Parameter, Tensor]] = []
         self._new: list[nn.Parameter] = []
 
@@ -55,9 +57,24 @@ class L2SP(Callback):
         start = {name: parameters[name].detach() for name in pl_module.start.given}
         start = start if self._start is None else self._start
         self._start = {name: weight.to(pl_module.device, copy=True) for name, weight in start.items()}
-        self._pulled = [(parameters[name], weight) for name, weight in self._start.items()]
-        self._new = [p for name, p in parameters.items() if name not in self._start]
+        self._parameters = parameters
+        self._pull()
         pl_module.penalties.add("l2_sp", self)
+
+    def _pull(self) -> None:
+        """Pull at the parameters, as they have a starting point or not."""
+        assert self._start is not None
+        self._pulled = [(self._parameters[name], weight) for name, weight in self._start.items()]
+        self._new = [p for name, p in self._parameters.items() if name not in self._start]
+
+    def follow_split(self, stage: int, groups: Groups, came_from: Mapping[str, str]) -> None:
+        """Pull a new branch to where the one that it was part of started; see `app.training.splits`."""
+        assert self._start is not None
+        for new in self._parameters.keys() & came_from.keys():
+            self._start.pop(new, None)
+            if came_from[new] in self._start:
+                self._start[new] = self._start[came_from[new]].clone()
+        self._pull()
 
     def terms(self) -> Iterator[Term]:
         """The gradients of both terms."""

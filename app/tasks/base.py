@@ -122,6 +122,10 @@ class Task(nn.Module, ABC):
             )
         return losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses
 
+    def errors(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """How far each row is off, [B], of outputs [B, outputs] and labels [B, ...]; here its loss."""
+        return self.losses(outputs, labels)
+
     def _called(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """What the loss gives; what one of torch's raises that the configuration names, is the user's."""
         try:

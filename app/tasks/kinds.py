@@ -65,6 +65,10 @@ class CategoricalTask(Task):
         """One loss a row, of labels of any integer type."""
         return super().losses(outputs, labels.long())
 
+    def errors(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """1 less the probability of the label's class."""
+        return 1 - self.predictions(outputs).gather(1, labels.long()[:, None]).squeeze(1)
+
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B, C]."""
         return outputs.softmax(dim=1)
@@ -122,6 +126,10 @@ class BinaryTask(Task):
         """One loss a row, of the logits [B, 1]."""
         return super().losses(outputs.squeeze(1), labels.to(outputs.dtype))
 
+    def errors(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The same."""
+        return (self.predictions(outputs) - labels).abs()
+
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B], float64."""
         return self.decision.probabilities(outputs.squeeze(1))
@@ -164,6 +172,10 @@ class MultiLabelTask(Task):
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One loss a row, of labels of any type."""
         return super().losses(outputs, labels.to(outputs.dtype))
+
+    def errors(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The same, on average of the classes."""
+        return (self.predictions(outputs) - labels).abs().mean(dim=1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B, C], at least float32: half precision has many equal ones."""
@@ -219,6 +231,10 @@ class ContinuousTask(Task):
         """One loss a row, of the standardised labels."""
         values = at_least_float32(outputs.squeeze(1))
         return super().losses(values, ((labels.double() - self.mean) / self.std).to(values.dtype))
+
+    def errors(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The absolute error, in the user's unit."""
+        return (self.predictions(outputs) - labels).abs()
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Values [B] in the user's unit, float64."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import log2
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,21 @@ def stage_parameters(backbone: Backbone, input_shape: Shape) -> list[list[nn.Par
 def stages_with_parameters(backbone: Backbone, input_shape: Shape) -> list[int]:
     """The numbers of the stages that have parameters."""
     return [number for number, own in enumerate(stage_parameters(backbone, input_shape)) if own]
+
+
+@torch.no_grad()
+def halvings(backbone: Backbone, input_shape: Shape) -> list[int]:
+    """How often the height of each stage's map is halved above it, to the nearest; 0 for what is no map."""
+    training, x = backbone.training, backbone.blank(input_shape, 1)
+    backbone.eval()
+    heights: list[int] = []
+    for stage in backbone.stages:
+        x = stage(x)
+        assert isinstance(x, Tensor)
+        heights.append(x.shape[2] if x.ndim == 4 else 0)
+    backbone.train(training)
+    last = next((height for height in reversed(heights) if height), 1)
+    return [round(log2(height / last)) if height else 0 for height in heights]
 
 
 def check_stage(key: str, stage: int, backbone: Backbone) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.backbones import Backbone, BackboneBuilder
 from models.backbones.base import Inputs, last_trained_matrix
-from models.backbones.part import stage_parameters
+from models.backbones.part import halvings, stage_parameters
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing.base import Sharing
@@ -34,6 +34,7 @@ class Branching(Sharing):
 
     Attributes:
         stages: the numbers of the stages that have parameters.
+        halvings: of each stage, how often the height of its map is halved above it.
         tree: [stages with parameters, T] the number of the task whose backbone each task uses there.
     """
 
@@ -63,6 +64,7 @@ class Branching(Sharing):
         names = {id(parameter): name for name, parameter in first.named_parameters()}
         used = [[names[id(p)] for p in own] for own in stage_parameters(first, backbone.input_shape)]
         self.stages = [number for number, own in enumerate(used) if own]
+        self.halvings = halvings(first, backbone.input_shape)
         self._names = [[*used[stage], *_buffers(first, first.stages[stage])] for stage in self.stages]
         self.register_buffer("tree", torch.tensor(tree_of(tree or {}, tasks, self.stages)))
         self._read_tree()

@@ -1,0 +1,1 @@
+"""Which tasks are to share a branch: rules that find a tree."""
