@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class StartingPoint:
         """Set the weights of the network in place; equal on all ranks, and no random generator moves.
 
         Args:
-            network: Has what is below the heads as `sharing`, and by task `heads` and `tasks`.
+            network: Has what is below the heads as `sharing`, a `Sharing`, and by task `heads` and `tasks`.
             tasks: Names of the tasks.
             seed: Of what is drawn anew.
 
@@ -73,7 +73,8 @@ class StartingPoint:
             ValueError: There are not so many layer groups; or the checkpoint cannot be read, has nothing of what is
                 below the heads, or has it in another shape.
         """
-        state = _ours(network.state_dict())
+        structure = {f"{TRUNK}{name}" for name in cast(Any, network.sharing).structure}
+        state = {name: x for name, x in _ours(network.state_dict()).items() if name not in structure}
         layers = _layers(state, self.groups, tasks)
         last = self._last_groups([layer for layer in self.groups if layer.startswith("backbone.")])
         anew = {name: x for name, x in state.items() if layers[name] in last}

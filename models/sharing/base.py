@@ -29,6 +29,7 @@ class Sharing(nn.Module, ABC):
         walks_stages: whether the scheme applies the backbones stage by stage, by their `stage_calls`.
         passes_on_features: whether the shared parameters reach the tasks through `shared_features` alone, so that
             gradient methods may look at these in place of the parameters.
+        structure: names of the buffers that say which parameters are in use; `model.init_from` leaves them alone.
     """
 
     channels: dict[str, list[int]]
@@ -37,6 +38,7 @@ class Sharing(nn.Module, ABC):
     has_penalty: bool = False
     largest_rate: float | None = None
     walks_stages: bool = False
+    structure: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
         """Refuse a scheme that passes on features and whose own `forward` would not be called.

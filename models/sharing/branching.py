@@ -39,6 +39,7 @@ class Branching(Sharing):
     """
 
     walks_stages = True
+    structure = ("tree",)
     tree: Tensor
 
     def __init__(

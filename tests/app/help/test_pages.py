@@ -83,6 +83,7 @@ MORE = {
     "search": [*SHORT[:4], "--search.trials", "1", "--search.folds.k", "2"],
     "data": [],
     "layers": [],
+    "branches": [],
     "export": [],
     "predict": ["--trainer.limit_predict_batches", "1"],
 }

@@ -107,9 +107,10 @@ def test_splits_on_ranks_and_micro_batches(train: Train, train_here: Callable, t
     assert trees[0].any()
 
 
-@pytest.mark.parametrize(
-    "more", [["--schedule", "gradual_unfreeze"], ["--trainer.callbacks+=EMA"]], ids=["thaw", "ema"]
-)
+MORE = {"thaw": ["--schedule", "gradual_unfreeze"], "average": ["--trainer.callbacks+=EMA"]}
+
+
+@pytest.mark.parametrize("more", MORE)
 def test_split_under_a_schedule_and_under_an_average(train_here: Callable, more: str) -> None:
     """New branches are trained as the layers are that they are of."""
     cli = train_here(*fit("run", *FAFS, "0", "--trainer.max_epochs", "4", *MORE[more]))
@@ -127,13 +128,34 @@ def test_tested_network_has_the_tree_of_its_checkpoint(train_here: Callable) -> 
     assert len(tested.model.network.sharing.groups(2)) == 4
 
 
+APART = """
+from datamodules.sources import Digits, Source, TensorSplit
+
+
+class Apart(Source):
+    '''Each row has the label of one task.'''
+
+    def __init__(self) -> None:
+        self.digits = Digits(train_pairs=800, val_pairs=80, test_pairs=80)
+        self.targets = self.digits.targets
+
+    def split(self, name):
+        whole = self.digits.split(name)
+        rows = [row % 4 for row in range(len(whole))]
+        labelled = {task: [row == number for row in rows] for number, task in enumerate(self.targets)}
+        labelled = {task: whole._labels["left"].new_tensor(own).bool() for task, own in labelled.items()}
+        return TensorSplit(whole.inputs, {task: whole._labels[task] for task in self.targets}, labelled)
+"""
 BAD = {
+    "apart": ([*FAFS, "1", "--data.sources", "{apart: {class_path: apart.Apart}}"],
+              "trainer.callbacks.FAFS: needs rows of validation with the labels of any two tasks, found none of 'left' "
+              "and 'right'"),
     "no tree": (["--trainer.callbacks+=FAFS", "--trainer.callbacks.epochs=[1]"],
                 "model.sharing: must be Branching under FAFS, found HardSharing"),
     "not ascending": ([*BRANCHING, "--trainer.callbacks+=FAFS", "--trainer.callbacks.epochs=[2,1]"],
                       "trainer.callbacks.FAFS.epochs: must ascend from 1 or later, found [2, 1]"),
     "too many": ([*BRANCHING, "--trainer.callbacks+=FAFS", "--trainer.callbacks.epochs=[1,2,3,4]"],
-                 "trainer.callbacks.FAFS.epochs: must be at most 3, one a stage that has parameters, found [1, 2, 3, 4]"),
+                 "trainer.callbacks.FAFS.epochs: must be at most 3, one a stage that has parameters, found [1, 2, 3"),
     "late": ([*BRANCHING, "--trainer.callbacks+=FAFS", "--trainer.callbacks.epochs=[4]"],
              "trainer.callbacks.FAFS.epochs: must be less than the run's 4 epochs, found [4]"),
     "cost": ([*FAFS, "-1"], "trainer.callbacks.FAFS.cost: must be finite and not negative, found -1.0"),
@@ -147,6 +169,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_option_is_one_line(train_here: Callable, capfd: pytest.CaptureFixture, case: str) -> None:
     options, line = BAD[case]
+    Path("apart.py").write_text(APART)
     with pytest.raises(SystemExit, match="2"):
         train_here("fit", "--config", str(SMALL), *options)
     assert line in capfd.readouterr().err.splitlines()[-1]
