@@ -42,8 +42,8 @@ COMMAND = Command(
     parts=(),
     options=options,
     examples=(
-        "fit --config configs/quickstart.yaml --config configs/sharing/independent.yaml --name independent",
-        "branches --run runs/independent",
-        "branches --run runs/independent --budget 2",
+        "fit -c configs/quickstart.yaml -c configs/sharing/independent.yaml --name alone",
+        "branches --run runs/alone",
+        "branches --run runs/alone --budget 2",
     ),
 )

@@ -183,3 +183,15 @@ def test_a_head_of_other_classes_is_not_taken(file: str, classes: tuple[str, ...
             assert torch.equal(x, before[name]), name
         elif name.startswith("network.heads.sum"):
             assert not torch.equal(x, before[name]), name
+
+
+def test_tree_is_the_configurations(train_here: Callable) -> None:
+    """And not that of the checkpoint whose weights are taken."""
+    tree = "{class_path: Branching, init_args: {tree: {1: [[left], [right, sum, parity]]}}}"
+    short = ["fit", "--config", str(SMALL), "--trainer.max_epochs", "1", "--model.sharing"]
+    train_here(*short, tree, "--name", "first")
+    start = ["--model.init_from", "runs/first/version_0/checkpoints/last.ckpt"]
+    cli = train_here(*short, "Branching", "--name", "second", *start)
+    sharing = cli.model.network.sharing
+    assert all(len(sharing.groups(stage)) == 1 for stage in sharing.stages)
+    assert sum(p.numel() for p in sharing.shared_parameters()) * 4 == sum(p.numel() for p in sharing.parameters())
