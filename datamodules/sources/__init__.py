@@ -12,6 +12,7 @@ from datamodules.sources.images import ImageSplit
 from datamodules.sources.memory import TensorSplit
 from datamodules.sources.nyuv2 import NYUv2
 from datamodules.sources.overlaid_mnist import OverlaidMNIST
+from datamodules.sources.related_pair import RelatedPair
 from datamodules.sources.split import SPLITS, Split, SplitName
 from datamodules.sources.table import Column, Table
 from datamodules.sources.torch_dataset import TorchDataset
@@ -28,6 +29,7 @@ __all__ = [
     "ImageSplit",
     "NYUv2",
     "OverlaidMNIST",
+    "RelatedPair",
     "Source",
     "Split",
     "SplitName",
