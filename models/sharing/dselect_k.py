@@ -23,10 +23,10 @@ class DSelectK(MixtureOfExperts):
     Learning" (2021), eq. 3–6. A gate has k selectors. Selector i has a binary code z_i of ⌈log₂ E⌉ numbers, and
     chooses expert j by r_ij = Π_b S(z_ib) or 1 − S(z_ib), as the bits of j are, with the smooth step S. The weights are
     w_j = Σ_i softmax(α)_i r_ij. They sum to 1 where E is a power of two. Where not, codes without an expert have a
-    share of the weights, which the term 1 / Σ_j r_ij of each selector drives out. The entropy of the selectors has a term,
-    too. Terms are means over a task's rows of sums over its selectors, where the paper's code sums over rows. With
-    `by_row` α and z are linear functions of a row, and the terms are part of the task's loss; without, they are the
-    task's own numbers, and the terms a penalty. Every expert is computed, also one that nobody selects.
+    share of the weights, which the term 1 / Σ_j r_ij of each selector drives out. The entropy of the selectors has a
+    term, too. Terms are means over a task's rows, where the paper's code sums over rows. With `by_row` α and z are
+    linear functions of a row, and the terms are part of the task's loss; without, they are the task's own numbers, and
+    the terms a penalty. Every expert is computed, also one that nobody selects.
     """
 
     def __init__(
