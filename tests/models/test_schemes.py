@@ -306,7 +306,7 @@ def test_no_penalty_is_independent_networks() -> None:
         (MMoE, {"from_stage": -1}, "model.sharing.from_stage: must be a stage from 1 to 2 of LeNet, found -1"),
         (MMoE, {"from_stage": 1, "hidden": [2]}, "model.sharing.from_stage: is for experts without `hidden`, found 1"),
         (MMoE, {"hidden": [0]}, "model.sharing.hidden: "),
-        (DSelectK, {"experts": 1}, "model.sharing.experts: must be at least 2, to select from, found 1"),
+        (DSelectK, {"experts": 1}, "model.sharing.experts: must be at least 2, found 1"),
         (DSelectK, {"selected": 5}, "model.sharing.selected: must be from 1 to 4, the experts, found 5"),
         (DSelectK, {"smoothness": 0.0}, "model.sharing.smoothness: must be finite and greater than 0, found 0.0"),
         (DSelectK, {"entropy": -1.0}, "model.sharing.entropy: must be finite and not negative, found -1.0"),
