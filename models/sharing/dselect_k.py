@@ -59,9 +59,7 @@ class DSelectK(MixtureOfExperts):
                 is no such stage.
         """
         if experts < 2:
-            raise ConfigurationError(
-                "model.sharing.experts", "must be at least 2, for DSelectK to select from", experts
-            )
+            raise ConfigurationError("model.sharing.experts", "must be at least 2", experts)
         if not 1 <= selected <= experts:
             raise ConfigurationError("model.sharing.selected", f"must be from 1 to {experts}, the experts", selected)
         if not 0 < smoothness < float("inf"):
