@@ -89,7 +89,7 @@ class DSelectK(MixtureOfExperts):
     def penalty(self) -> Tensor:
         """The terms of gates that see no row."""
         gates = [gate for gate in self.gates.values() if isinstance(gate, SelectingGate)]
-        terms = [indecision(gate.decide(gate.bits.new_zeros(1))[1]).sum() for gate in gates]
+        terms = [indecision(gate.decide(torch.zeros(1, 0))[1]).sum() for gate in gates]
         return self.entropy * torch.stack(terms).sum()
 
 

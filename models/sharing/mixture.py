@@ -1,6 +1,7 @@
 """Experts that all tasks share, and gates that mix them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class MixtureOfExperts(Sharing):
         super().__init__()
         self.below = build.below
         self.experts = Experts(build, experts, "model.sharing.experts")
-        own: Callable[[], nn.Module] = lambda: gate(build.gate_width, experts)  # noqa: E731
+        own = partial(gate, build.gate_width, experts)
         self.gate = own() if one_gate else None
         self.gates = ModulesByName[nn.Module]({} if one_gate else {task: own() for task in tasks})
         below = self.below.channels if self.below else []

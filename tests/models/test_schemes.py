@@ -17,7 +17,6 @@ from models.sharing import (
     PLE,
     Conditioned,
     CrossStitch,
-    DSelectK,
     HardSharing,
     IndependentNetworks,
     LowRankAdapters,
@@ -106,42 +105,6 @@ def test_mmoe_by_hand(from_stage: int) -> None:
         torch.testing.assert_close(features[-1], expected)
         assert len(features) == 3
         assert [feature.shape for feature in features[1:]] == [(len(rows), 4), (len(rows), 3)]
-
-
-def test_a_selecting_gate_by_hand() -> None:
-    """Codes far from 0 are decided: selector 0 takes expert 1, selector 1 takes expert 2; then one between two."""
-    sharing = build(DSelectK, STACK, by_row=False, entropy=0.5)
-    for gate in sharing.gates.values():
-        gate.fixed.values.data = torch.tensor([0.0, 9.0, -9.0, 1.0, -9.0, 9.0], dtype=torch.float64)
-    weights = sharing.gates["left"](torch.zeros(1, 6))
-    shares = torch.tensor([0.0, 1.0], dtype=torch.float64).softmax(dim=0)
-    torch.testing.assert_close(weights, torch.stack([0 * shares[0], *shares, 0 * shares[0]]).unsqueeze(0))
-    assert sharing.penalty().item() == pytest.approx(0, abs=1e-5)
-    sharing.gates["left"].fixed.values.data[2] = 0.25  # a smooth step of -2/64 + 3/8 + 1/2 = 27/32
-    s = torch.tensor(27 / 32, dtype=torch.float64)
-    expected = torch.stack([0 * s, shares[0] * (1 - s), shares[1], shares[0] * s])
-    torch.testing.assert_close(sharing.gates["left"](torch.zeros(1, 6)), expected.unsqueeze(0))
-    assert sharing.penalty().item() == pytest.approx(0.5 * -(s * s.log() + (1 - s) * (1 - s).log()).item(), abs=1e-5)
-
-
-def test_codes_without_an_expert_have_a_term() -> None:
-    sharing = build(DSelectK, STACK, experts=3, selected=1, by_row=False, entropy=1.0)
-    for gate in sharing.gates.values():
-        gate.fixed.values.data = torch.zeros(3, dtype=torch.float64)  # each of four codes has a quarter
-    entropy, outside = -3 * 0.25 * torch.tensor(0.25).log().item(), 1 / 0.75
-    assert sharing.penalty().item() == pytest.approx(len(TASKS) * (entropy + outside), abs=1e-4)
-
-
-def test_terms_of_gates_that_see_rows_are_of_the_rows_of_their_task() -> None:
-    sharing = build(DSelectK, STACK, entropy=0.1)
-    sharing(inputs(STACK), ROWS)
-    terms = sharing.take_row_terms()
-    assert terms.keys() == ROWS.keys()
-    sharing(inputs(STACK), {"left": torch.arange(2)}), sharing.take_row_terms()
-    first = 0.1 * 2 * 4 * 2 * 0.6931  # of four rows, two selectors of two undecided bits
-    assert terms["left"].item() == pytest.approx(first, rel=0.01)
-    sharing.eval()(inputs(STACK), ROWS)
-    assert not sharing.take_row_terms()
 
 
 def test_experts_on_a_whole_backbone() -> None:
@@ -306,10 +269,6 @@ def test_no_penalty_is_independent_networks() -> None:
         (MMoE, {"from_stage": -1}, "model.sharing.from_stage: must be a stage from 1 to 2 of LeNet, found -1"),
         (MMoE, {"from_stage": 1, "hidden": [2]}, "model.sharing.from_stage: is for experts without `hidden`, found 1"),
         (MMoE, {"hidden": [0]}, "model.sharing.hidden: "),
-        (DSelectK, {"experts": 1}, "model.sharing.experts: must be at least 2, found 1"),
-        (DSelectK, {"selected": 5}, "model.sharing.selected: must be from 1 to 4, the experts, found 5"),
-        (DSelectK, {"smoothness": 0.0}, "model.sharing.smoothness: must be finite and greater than 0, found 0.0"),
-        (DSelectK, {"entropy": -1.0}, "model.sharing.entropy: must be finite and not negative, found -1.0"),
         (CGC, {"shared": 0}, "model.sharing.shared: must be at least 1, found 0"),
         (CGC, {"own": -1}, "model.sharing.own: must be at least 1, found -1"),
         (PLE, {"levels": []}, "model.sharing.levels: must begin with 0 and ascend, found []"),
