@@ -14,7 +14,14 @@ from app.exports.trunk import trunks_of, write_trunks
 from models.errors import ConfigurationError
 
 ADAPTED = [name for name in SCHEMES if "adapters" in name]
-IN_PARTS = {"mmoe from stage 1", "omoe", "cgc from stage 1", "ple of two levels", "normalisation per task"}
+IN_PARTS = {
+    "mmoe from stage 1",
+    "omoe",
+    "dselect-k from stage 1",
+    "cgc from stage 1",
+    "ple of two levels",
+    "normalisation per task",
+}
 NAMES = ["input"], TASKS
 
 
