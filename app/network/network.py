@@ -50,6 +50,8 @@ class Network(nn.Module):
         rates: Layer → factor of its learning rate, of heads and of layers that mix activations.
         weights: Task → factor of its loss.
         fresh_sharing: Builds another scheme of the same kind, initialised anew.
+        hard_shared: Builds another network of the same parts, with hard sharing.
+        input_shape: Shape of one row's input, or by modality.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Network(nn.Module):
             {name: task_of(name, target, configured.get(name, TaskConfig())) for name, target in targets.items()}
         )
         check_columns(self.tasks.values())
+        self.input_shape = input_shape
+        self.hard_shared = partial(Network, targets, input_shape, backbone, head=head, tasks=tasks)
         self.fresh_sharing = partial(sharing, BackboneBuilder(backbone, input_shape), list(targets))
         self.sharing = self.fresh_sharing()
         check_channels(self.sharing, list(targets))

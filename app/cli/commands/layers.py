@@ -1,16 +1,20 @@
 """The subcommand `layers`."""
 
+import torch
+
 from app.cli.command import Command, Session
 from app.reports.layers import report_layers
+from datamodules.sampling import World
 
 
 def run(session: Session) -> None:
-    """Print the layers, and the phases of the schedule."""
-    report_layers(session.options, session.model, session.built["schedule"])
+    """Print the layers, what the network costs for the rows of a first step, and the phases of the schedule."""
+    _, _, feeds = session.data.train_plan(World()).draw(0, 0)
+    report_layers(session.options, session.model, torch.from_numpy(feeds), session.built["schedule"])
 
 
 COMMAND = Command(
-    "List the layers that are frozen and thawed, and the phases of a schedule.",
+    "List the layers, what of them is shared, what a row costs, and the phases of a schedule.",
     run,
     parts=("data", "model"),
     examples=(

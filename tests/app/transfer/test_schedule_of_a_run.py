@@ -20,9 +20,11 @@ def test_printed_schedule_is_a_fragment_that_runs_the_same(
     train_here("layers", *RUN, *gradual)
     printed = capsys.readouterr().out
     rows = [line.removeprefix("# ").split() for line in printed.splitlines() if line.startswith("#")]
-    assert rows[0] == ["layer", "parameters", "rate"]
+    *rows, _ = rows  # the multiply-adds
+    assert rows[0] == ["layer", "parameters", "shared", "rate"]
     assert [row[0] for row in rows[1:-1]] == LAYERS
-    assert [row[2] for row in rows[1:-1]] == ["0.125", "0.25", "0.5", "1", "1", "1", "1"]
+    assert [row[2] for row in rows[1:]] == ["100%"] * 3 + ["0%"] * 4 + [rows[-1][2]]
+    assert [row[3] for row in rows[1:-1]] == ["0.125", "0.25", "0.5", "1", "1", "1", "1"]
     assert sum(int(row[1].replace(",", "")) for row in rows[1:-1]) == int(rows[-1][1].replace(",", ""))
     assert [phase["name"] for phase in yaml.safe_load(printed)["schedule"]] == [
         "heads",
