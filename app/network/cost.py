@@ -27,7 +27,8 @@ def multiply_adds(network: Network, feeds: Tensor) -> float:
     copied = deepcopy(network).train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
         copied(copied.sharing.blank(network.input_shape, count), rows)
-    return counter.get_total_flops() / 2 / count
+    operations: int = counter.get_total_flops()  # a multiply-add is two
+    return operations / 2 / count
 
 
 def and_of_hard_sharing(network: Network, feeds: Tensor) -> tuple[float, float]:
