@@ -12,11 +12,11 @@ from app.callbacks.hyper_parameters import HyperParameters
 from app.callbacks.interruption import INTERRUPTED, Interruption
 from app.callbacks.l2_sp import L2SP
 from app.callbacks.layer_curves import LayerCurves
+from app.callbacks.learned_curves import LearnedCurves
 from app.callbacks.non_finite import NonFinite, NotFiniteError
 from app.callbacks.of_a_run import callbacks_of_a_run
 from app.callbacks.predictions import PredictionWriter
 from app.callbacks.progress import TaskProgressBar
-from app.callbacks.regularizer_curves import RegularizerCurves
 from app.callbacks.resumption import Resumption
 from app.callbacks.skipped_rows import SkippedRows
 from app.callbacks.step_curves import StepCurves
@@ -38,11 +38,11 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "LayerCurves",
+    "LearnedCurves",
     "NonFinite",
     "NotFiniteError",
     "Patience",
     "PredictionWriter",
-    "RegularizerCurves",
     "Resumption",
     "SkippedRows",
     "StepCurves",

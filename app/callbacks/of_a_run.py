@@ -17,9 +17,9 @@ from app.callbacks.cosine_map import CosineMap
 from app.callbacks.epoch_lines import EpochLines
 from app.callbacks.interruption import Interruption
 from app.callbacks.layer_curves import LayerCurves
+from app.callbacks.learned_curves import LearnedCurves
 from app.callbacks.non_finite import NonFinite
 from app.callbacks.prediction_samples import PredictionSamples
-from app.callbacks.regularizer_curves import RegularizerCurves
 from app.callbacks.resumption import Resumption
 from app.callbacks.step_curves import StepCurves
 from app.callbacks.thawing import Patience, Thawing
@@ -63,7 +63,7 @@ def callbacks_of_a_run(
     callbacks += [
         StepCurves(),
         CosineMap(),
-        RegularizerCurves(),
+        LearnedCurves(),
         ConfusionMap(),
         PredictionSamples(),
         NonFinite(options.nan_patience),

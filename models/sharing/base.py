@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.backbones.base import Backbone, Inputs, Shape, last_trained_matrix, zeros
 from models.errors import ConfigurationError
+from models.learned import Gates, Learned
 
 
 class Sharing(nn.Module, ABC):
@@ -114,6 +115,14 @@ class Sharing(nn.Module, ABC):
 
     def mixing_weights(self) -> dict[str, list[nn.Parameter]]:
         """Name → the weights by which the scheme mixes activations."""
+        return {}
+
+    def shown_gates(self) -> dict[str, Gates]:
+        """Name → gates, of whose weights the means over rows are shown."""
+        return {}
+
+    def learned(self) -> dict[str, Learned]:
+        """Name → what else the scheme has learned, to be shown."""
         return {}
 
     def penalty(self) -> Tensor:

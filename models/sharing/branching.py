@@ -12,6 +12,7 @@ from models.backbones.base import Inputs, last_trained_matrix
 from models.backbones.part import halvings, stage_parameters
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
+from models.learned import Learned
 from models.sharing.base import Sharing
 from models.sharing.rows import RowsOf, size_of, take_inputs
 from models.sharing.statistics import statistics_of
@@ -110,6 +111,12 @@ class Branching(Sharing):
         """[T] which task's backbone each task uses at a stage."""
         below = sum(number <= stage for number in self.stages)
         return self._copies[below - 1] if below else [0] * len(self.tasks)
+
+    def learned(self) -> dict[str, Learned]:
+        """The tree: the number of each task's branch at each stage that has parameters."""
+        numbers = [list(map(sorted({*copies}).index, copies)) for copies in self._copies]
+        names = [f"stage {stage}" for stage in self.stages]
+        return {"tree": Learned(torch.tensor(numbers), names, self.tasks, 0, max(1, len(self.tasks) - 1))}
 
     def groups(self, stage: int) -> list[list[str]]:
         """The tasks of each branch at a stage."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from models.backbones import BackboneBuilder
 from models.backbones.base import Inputs
 from models.by_name import ModulesByName
+from models.learned import Gates
 from models.sharing.base import Sharing
 from models.sharing.experts import ExpertBuilder, Experts, Gate, Mixture, features_of, gate_input, pooled
 from models.sharing.rows import RowsOf, take, take_inputs
@@ -48,6 +49,7 @@ class CGC(Sharing):
         self.shared = Experts(build, shared, "model.sharing.shared")
         self.own = ModulesByName[Experts]({task: Experts(build, own, "model.sharing.own") for task in tasks})
         self.gates = ModulesByName[Gate]({task: Gate(build.gate_width, own + shared) for task in tasks})
+        self.experts = names_of(own, shared)
         below = self.below.channels if self.below else []
         self.channels = {task: [*below, *self.shared.channels] for task in tasks}
 
@@ -74,6 +76,10 @@ class CGC(Sharing):
         """The gates."""
         return {"gates": list(self.gates.parameters())}
 
+    def shown_gates(self) -> dict[str, Gates]:
+        """Those of the tasks."""
+        return {"gates": Gates(dict(self.gates.items()), self.experts)}
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """The shared experts, and what is below the experts."""
         return [*(self.below.parameters() if self.below else []), *self.shared.parameters()]
@@ -81,3 +87,8 @@ class CGC(Sharing):
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """The task's experts and its gate."""
         return [*self.own[task].parameters(), *self.gates[task].parameters()]
+
+
+def names_of(own: int, shared: int) -> list[str]:
+    """Of the experts that a task's gate mixes, in their order: its own, then those of all."""
+    return [f"{whose} {number}" for whose, count in (("own", own), ("shared", shared)) for number in range(count)]

@@ -11,6 +11,7 @@ from models.backbones.part import stages_with_parameters
 from models.bounds import check_probability
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
+from models.learned import Learned
 from models.sharing.base import Sharing
 from models.sharing.own import Numbers, along_channels
 from models.sharing.rows import RowsOf, size_of
@@ -86,6 +87,14 @@ class CrossStitch(Sharing):
         """All α."""
         return {"alpha": list(self.units.parameters())}
 
+    def learned(self) -> dict[str, Learned]:
+        """α of each unit, the mean over channels."""
+        return {
+            f"alpha/{number}": Learned(unit.matrix(), self.tasks, self.tasks)
+            for number, unit in self.units.items()
+            if isinstance(unit, Stitch)
+        }
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """The backbones, and the units but for the last."""
         below = [unit for number, unit in self.units.items() if number != self.last]
@@ -122,6 +131,10 @@ class Stitch(nn.Module):
             task: sum_of([along_channels(a, x[other]) * x[other] for a, other in zip(alpha, self.tasks, strict=True)])
             for task, alpha in ((task, self.alpha[task].values) for task in wanted)
         }
+
+    def matrix(self) -> Tensor:
+        """α_ts, [T, T], the means over channels."""
+        return torch.stack([self.alpha[task].values.mean(dim=1) for task in self.tasks])
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:

@@ -70,27 +70,19 @@ class DSelectK(MixtureOfExperts):
         super().__init__(ExpertBuilder(backbone, from_stage, hidden), tasks, experts, gate)
         self.by_row, self.entropy = by_row, entropy
         self.has_penalty = not by_row and entropy > 0
-        self._terms: dict[str, Tensor] = {}
-
-    def weights(self, task: str, x: Tensor) -> Tensor:
-        """The task's weights of the experts, [B_t, E], for what its gate reads of its rows."""
-        gate = self.gates[task]
-        assert isinstance(gate, SelectingGate)
-        shares, selectors = gate.decide(x)
-        if self.training and self.by_row and self.entropy:
-            self._terms[task] = self.entropy * indecision(selectors).sum()
-        return mixed(shares, selectors)
 
     def take_row_terms(self) -> dict[str, Tensor]:
         """Task → its gate's terms, summed over its rows."""
-        terms, self._terms = self._terms, {}
-        return terms
+        terms = {task: gate.take_indecision() for task, gate in self._selecting().items()}
+        return {task: self.entropy * term for task, term in terms.items() if term is not None and self.entropy}
 
     def penalty(self) -> Tensor:
         """The terms of gates that see no row."""
-        gates = [gate for gate in self.gates.values() if isinstance(gate, SelectingGate)]
-        terms = [indecision(gate.decide(torch.zeros(1, 0))[1]).sum() for gate in gates]
+        terms = [indecision(gate.decide(torch.zeros(1, 0))[1]).sum() for gate in self._selecting().values()]
         return self.entropy * torch.stack(terms).sum()
+
+    def _selecting(self) -> dict[str, "SelectingGate"]:
+        return {task: gate for task, gate in self.gates.items() if isinstance(gate, SelectingGate)}
 
 
 class SelectingGate(nn.Module):
@@ -116,10 +108,19 @@ class SelectingGate(nn.Module):
             nn.init.uniform_(parameter, -smoothness / 100, smoothness / 100)
         bits = torch.arange(experts).unsqueeze(1) >> torch.arange(digits) & 1
         self.register_buffer("bits", bits.bool(), persistent=False)
+        self._indecision: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Weights [B, E] of rows [B, width]."""
-        return mixed(*self.decide(x))
+        shares, selectors = self.decide(x)
+        if self.training and self.linear is not None:
+            self._indecision = indecision(selectors).sum()
+        return (shares.unsqueeze(-1) * selectors).sum(dim=1)
+
+    def take_indecision(self) -> Tensor | None:
+        """The terms of the rows of the last pass in training, summed, of a gate that reads rows; given once."""
+        taken, self._indecision = self._indecision, None
+        return taken
 
     def decide(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The selectors' shares softmax(α), [B, k], and what each of them selects, r, [B, k, E], of rows [B, width]."""
@@ -131,11 +132,6 @@ class SelectingGate(nn.Module):
         numbers = numbers.unflatten(1, self.shape)
         steps = smooth_step(numbers[..., 1:], self.smoothness).unsqueeze(-2)
         return numbers[..., 0].softmax(dim=1), torch.where(self.bits, steps, 1 - steps).prod(dim=-1)
-
-
-def mixed(shares: Tensor, selectors: Tensor) -> Tensor:
-    """w_j = Σ_i share_i r_ij, [B, E]."""
-    return (shares.unsqueeze(-1) * selectors).sum(dim=1)
 
 
 def indecision(selectors: Tensor) -> Tensor:

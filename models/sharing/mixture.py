@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.backbones.base import Inputs
 from models.by_name import ModulesByName
+from models.learned import Gates
 from models.sharing.base import Sharing
 from models.sharing.experts import ExpertBuilder, Experts, Mixture, features_of, gate_input, pooled
 from models.sharing.rows import RowsOf, take
@@ -67,14 +68,9 @@ class MixtureOfExperts(Sharing):
         stages = len(self.experts.channels)
         experts = [above[start : start + stages] for start in range(0, len(above), stages)]
         return {
-            task: Mixture(RowsOf(below, own), [RowsOf(e, own) for e in experts], self.weights(task, take(read, own)))
+            task: Mixture(RowsOf(below, own), [RowsOf(e, own) for e in experts], self.gates[task](take(read, own)))
             for task, own in rows.items()
         }
-
-    def weights(self, task: str, x: Tensor) -> Tensor:
-        """The task's weights of the experts, [B_t, E], for what its gate reads of its rows."""
-        weights: Tensor = self.gates[task](x)
-        return weights
 
     def compared_weights(self) -> list[nn.Parameter]:
         """The last matrix of every expert."""
@@ -83,6 +79,11 @@ class MixtureOfExperts(Sharing):
     def mixing_weights(self) -> dict[str, list[nn.Parameter]]:
         """The gates."""
         return {"gates": [*self.gates.parameters(), *(self.gate.parameters() if self.gate else [])]}
+
+    def shown_gates(self) -> dict[str, Gates]:
+        """Those of the tasks, or the one of all."""
+        gates = {"all": self.gate} if self.gate is not None else dict(self.gates.items())
+        return {"gates": Gates(gates, [f"expert {number}" for number in range(len(self.experts.each))])}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All but the tasks' gates."""

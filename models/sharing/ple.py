@@ -12,7 +12,9 @@ from models.backbones.base import Inputs
 from models.backbones.part import check_stage
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
+from models.learned import Gates
 from models.sharing.base import Sharing
+from models.sharing.cgc import names_of
 from models.sharing.experts import Experts, Gate, Mixture, flat_size, gate_input, pooled
 from models.sharing.rows import RowsOf, take_inputs
 
@@ -63,7 +65,7 @@ class PLE(Sharing):
             Level(partial(backbone.part, first, last), tasks, shared, own, read, width, lower=last is not None)
             for (first, last), read, width in bounds
         )
-        self.tasks = tasks
+        self.tasks, self.own, self.shared = tasks, own, shared
         self.channels = dict.fromkeys(tasks, whole.channels)
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> Mapping[str, Sequence[Tensor]]:
@@ -87,6 +89,17 @@ class PLE(Sharing):
         """The gates."""
         gates = [gate for gate in self.modules() if isinstance(gate, Gate)]
         return {"gates": [parameter for gate in gates for parameter in gate.parameters()]}
+
+    def shown_gates(self) -> dict[str, Gates]:
+        """Those of each level: of the tasks, and the one that mixes all experts for the next level's shared ones."""
+        shown = {}
+        for number, level in enumerate(level for level in self.levels if isinstance(level, Level)):
+            shown[f"gates/{number}"] = Gates(dict(level.gates.items()), names_of(self.own, self.shared))
+            if level.gate is not None:
+                everyone = [f"{task} {each}" for task in self.tasks for each in range(self.own)]
+                shared = [f"shared {each}" for each in range(self.shared)]
+                shown[f"shared_gate/{number}"] = Gates({"shared": level.gate}, [*everyone, *shared])
+        return shown
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All that reaches several tasks: lower levels, but for gates that feed the last, and its shared experts."""

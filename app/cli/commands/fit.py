@@ -9,14 +9,16 @@ from pathlib import Path
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from app.callbacks import BestCheckpoint, HyperParameters, LastCheckpoint, callbacks_of_a_run
+from app.callbacks import BestCheckpoint, HyperParameters, LastCheckpoint, LearnedCurves, callbacks_of_a_run
 from app.cli.command import COMPUTING, DATA, MODEL, Command, Session
 from app.configuration import chosen
 from app.reports.classes import by_class
 from app.reports.figures import by_task, tell_figures
 from app.reports.imbalance import imbalance
+from app.reports.learned import learned_by, learned_lines
 from app.reports.of_a_run import beginning, ending
 from app.runs import read_checkpoint, tell, write_results
+from models.learned import Learned
 
 RUN = ("config", "name", "seed_everything", "monitor", "patience", "ckpt_path", "schedule")
 TRAINER = (
@@ -41,6 +43,8 @@ def run(session: Session) -> None:
             save(session, values, checkpoint)
     stages, last = session.model.stages, "test" if values else "val"
     for line in imbalance(session.data.targets, last, stages[last].counts):
+        tell(line)
+    for line in learned_lines(shown(session)):
         tell(line)
     if not session.options.trainer.fast_dev_run:
         tell("\n".join(ending(session.run_folder, checkpoint, trained_steps(session, checkpoint), trainer)))
@@ -78,6 +82,12 @@ def save(session: Session, values: Mapping[str, float], checkpoint: Path | None)
         "seed": session.options.seed_everything,
     }
     write_results(session.run_folder, results)
+
+
+def shown(session: Session) -> dict[str, Learned]:
+    """What the tested network has learned, with the mean weights of its gates in the last stage that used them."""
+    (curves,) = (each for each in session.trainer.callbacks if isinstance(each, LearnedCurves))
+    return {**curves.latest(), **learned_by(session.model)}
 
 
 def trained_steps(session: Session, checkpoint: Path | None) -> int:
