@@ -22,7 +22,7 @@ class RecordLayers(Callback):
         statistics = {layer: [] for layer in pl_module.network.layers}
         for module in (*pl_module.network.sharing.modules(), *pl_module.network.heads.modules()):
             own = [owner[id(p)] for p in module.parameters(recurse=False)]
-            for buffer in module.buffers(recurse=False):
+            for buffer in module.buffers(recurse=False) if own else ():
                 statistics[own[0]].append(buffer.clone())
         number = pl_module.fine_tuning.progress.number
         self.kept.append({"phase": number, "parameters": state, "statistics": statistics})
