@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -223,21 +222,22 @@ def steps_of(optimizer: Optimizer, group: Mapping[str, float], weights: Sequence
     """The step [D] that the optimizer takes for each input of weights [outputs, D] along a constant gradient of one.
 
     Under SGD η, over 1 − momentum where there is one, so that the term is in balance with the losses whatever it is;
-    under Adam η over the mean of √v̂ + ε of the weights that it has stepped, at the input.
+    under Adam η over √(mean v̂) + ε, the mean over the weights that it has stepped, at the input: where v̂ is the square
+    of a constant gradient g, weights that are zero stay so under a penalty λ‖·‖₂ if ‖g‖₂ ≤ λ, as they should.
     """
     rate, size = group["lr"], weights[0].flatten(1).shape[1]
     if isinstance(optimizer, SGD):
         momentum = group["momentum"]
         step = rate * (1 - group["dampening"]) / (1 - momentum) if momentum else rate
         return weights[0].new_full((size,), step)
-    scales = list(_scales(optimizer, group, weights))
-    return rate / torch.cat(scales).mean(dim=0) if scales else weights[0].new_zeros(size)
+    squares = list(_squares(optimizer, group, weights))
+    return rate / (torch.cat(squares).mean(dim=0).sqrt() + group["eps"]) if squares else weights[0].new_zeros(size)
 
 
-def _scales(optimizer: Optimizer, group: Mapping[str, float], weights: Sequence[nn.Parameter]) -> Iterator[Tensor]:
-    """√v̂ + ε [outputs, D] of the weights that Adam has stepped."""
+def _squares(optimizer: Optimizer, group: Mapping[str, float], weights: Sequence[nn.Parameter]) -> Iterator[Tensor]:
+    """v̂ [outputs, D] of the weights that Adam has stepped."""
     for weight in weights:
         if state := optimizer.state.get(weight):
             squares = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
             beta: float = group["betas"][1]  # type: ignore[index]  # a pair
-            yield squares.flatten(1).sqrt() / sqrt(1 - beta ** float(state["step"])) + group["eps"]
+            yield squares.flatten(1) / (1 - beta ** float(state["step"]))

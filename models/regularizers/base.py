@@ -79,8 +79,8 @@ class SmoothRegularizer(Regularizer):
 class ProximalRegularizer(Regularizer):
     """A term whose proximal map is taken of the weights after each step: some of them end at exactly zero.
 
-    Under Adam every input has a step of its own, the rate over the mean of its √v̂. That is no exact proximal step of
-    any objective, but a plain one of the rate zeroes nothing.
+    Under Adam every input has a step of its own, the rate over the root of the mean of its v̂. That is no exact proximal
+    step of any objective, but a plain one of the rate zeroes nothing.
     """
 
     equal_shapes = False

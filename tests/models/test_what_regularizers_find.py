@@ -58,9 +58,9 @@ def test_block_sparse_finds_the_support(seed: int) -> None:
 
 @pytest.mark.slow
 def test_block_sparse_under_adam_zeroes_rows_too() -> None:
-    """Less exactly: .95, .91, .95, .71 and .90, where SGD has at least .9 each."""
-    scores = [f1_score(*sparse_fit(seed, torch.optim.Adam, lr=0.03)) for seed in SEEDS]
-    assert sum(scores) / len(scores) >= 0.8
+    """Less exactly: .91, .91, 1, .80 and .95, where SGD has at least .9 each."""
+    for seed in SEEDS:
+        assert f1_score(*sparse_fit(seed, torch.optim.Adam, lr=0.03)) >= 0.8, seed
 
 
 def test_momentum_does_not_change_the_minimum() -> None:
