@@ -20,6 +20,7 @@ from models.sharing import (
     IndependentNetworks,
     LowRankAdapters,
     MMoE,
+    Sluice,
     SoftSharing,
     TaskNormalization,
 )
@@ -52,6 +53,8 @@ SCHEMES = {
     "adapters, none shared": partial(LowRankAdapters, rank=2, shared=False),
     "normalisation per task": TaskNormalization,
     "ple of two levels": partial(PLE, levels=[0, 1]),
+    "sluice": Sluice,
+    "sluice of one subspace": partial(Sluice, subspaces=1),
     "branching": Branching,
     "branching, given tree": partial(Branching, tree={1: [["kind", "alive"], ["size"]]}),
     "branching, all split": partial(Branching, tree={0: [["kind"], ["size"], ["alive"]]}),
@@ -60,7 +63,7 @@ SHAPE = (3, 32, 32)
 BACKBONES = {
     "resnet": partial(TimmBackbone, name="test_resnet"),
     "vit": partial(TimmBackbone, name="test_vit"),
-    "mlp": partial(MLP, hidden=(8, 6, 5)),
+    "mlp": partial(MLP, hidden=(8, 6, 4)),
 }
 NOT_FOR = {  # scheme → backbones without what it changes
     "normalisation per task": ["mlp"],

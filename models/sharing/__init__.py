@@ -12,6 +12,7 @@ from models.sharing.independent import IndependentNetworks
 from models.sharing.mmoe import MMoE
 from models.sharing.normalization import TaskNormalization
 from models.sharing.ple import PLE
+from models.sharing.sluice import Sluice
 from models.sharing.soft import SoftSharing
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LowRankAdapters",
     "MMoE",
     "Sharing",
+    "Sluice",
     "SoftSharing",
     "TaskNormalization",
 ]

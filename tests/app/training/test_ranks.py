@@ -54,6 +54,7 @@ def test_ranks_and_micro_batches_equal_one_large_batch(
 
 SCHEMES = {
     "cross-stitch": ["CrossStitch", "--model.sharing.rate", "2"],
+    "sluice": ["Sluice", "--model.sharing.strength", "0.05", "--model.sharing.rate", "2"],
     "soft": ["SoftSharing", "--model.sharing.strength", "0.05"],
     "trace": ["SoftSharing", "--model.sharing.strength", "0.01", "--model.sharing.norm", "trace"],
     "mmoe": ["MMoE", "--model.sharing.experts", "2"],
