@@ -40,9 +40,10 @@ class DifferentiatedPenalty:
     @torch.enable_grad()
     def terms(self) -> Iterator[Term]:
         """Its gradient, for the parameters that are trained."""
-        if not (parameters := self._parameters()):
+        if not (term := self._term()).requires_grad:  # all that it depends on is frozen
             return iter(())
-        pairs = zip(parameters, gradients_of(self._term(), parameters), strict=True)
+        parameters = self._parameters()
+        pairs = zip(parameters, gradients_of(term, parameters), strict=True)
         return iter([(parameter, gradient, 1.0) for parameter, gradient in pairs if gradient is not None])
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import yaml
 from conftest import SMALL, scalars
 
 from app.training.penalties import penalties_of
-from models.backbones import MLP
-from models.sharing import SoftSharing
+from models.backbones import MLP, BackboneBuilder
+from models.sharing import Sluice, SoftSharing
 
 SOFT = {"class_path": "SoftSharing", "init_args": {"strength": 0.5}}
 
@@ -54,6 +55,16 @@ def test_penalty_pulls_no_absent_task_and_nothing_frozen() -> None:
     assert all(p.grad is None for task in ("b", "c") for p in sharing.task_parameters(task))
 
 
+def test_penalty_of_what_is_frozen_alone_pulls_at_nothing() -> None:
+    sharing = Sluice(BackboneBuilder(partial(MLP, hidden=(4,)), (3,)), ["a", "b"], strength=0.5)
+    sharing.networks.requires_grad_(False)
+    for parameter in sharing.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    penalties_of(sharing).add_gradients(torch.optim.Adam(sharing.parameters()), None)
+    assert sharing.mixing_weights()["alpha"]
+    assert not any(p.grad.any() for p in sharing.parameters() if p.grad is not None)
+
+
 def test_run_shows_its_penalty(train_here: Callable, tmp_path: Path) -> None:
     (tmp_path / "soft.yaml").write_text(yaml.safe_dump({"model": {"sharing": SOFT}}))
     cli = train_here("fit", "--config", str(SMALL), "--config", "soft.yaml", "--trainer.max_epochs", "2")
@@ -65,6 +76,7 @@ def test_run_shows_its_penalty(train_here: Callable, tmp_path: Path) -> None:
 
 MIXED = {
     "CrossStitch": {"rate": 10.0},
+    "Sluice": {"rate": 10.0},
     "MMoE": {"experts": 2},
     "CGC": {"from_stage": 1},
     "PLE": {"levels": [0, 1]},
@@ -77,11 +89,11 @@ def test_what_mixes_is_a_layer_that_every_preset_trains(
 ) -> None:
     sharing = {"class_path": scheme, "init_args": MIXED[scheme]}
     (tmp_path / "mix.yaml").write_text(yaml.safe_dump({"model": {"sharing": sharing, "layers": {"decay": 0.5}}}))
-    layer = "sharing.alpha" if scheme == "CrossStitch" else "sharing.gates"
+    layer = "sharing.alpha" if scheme in ("CrossStitch", "Sluice") else "sharing.gates"
     train_here("layers", "--config", str(SMALL), "--config", "mix.yaml", "--schedule", "gradual_unfreeze")
     text = capsys.readouterr().out
     listed = next(line.split() for line in text.splitlines() if layer in line)
-    assert listed[-1] == ("10" if scheme == "CrossStitch" else "1")
+    assert listed[-1] == ("10" if layer == "sharing.alpha" else "1")
     phases = yaml.safe_load(text)["schedule"]
     assert len(phases) == 4
     assert all(layer in phase["train"] or "*" in phase["train"] for phase in phases)
