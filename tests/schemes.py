@@ -11,6 +11,7 @@ from datamodules.targets import Binary, Categorical, Continuous
 from models.backbones import MLP, TimmBackbone
 from models.sharing import (
     CGC,
+    MTAN,
     PLE,
     Branching,
     Conditioned,
@@ -55,6 +56,8 @@ SCHEMES = {
     "ple of two levels": partial(PLE, levels=[0, 1]),
     "sluice": Sluice,
     "sluice of one subspace": partial(Sluice, subspaces=1),
+    "mtan": MTAN,
+    "mtan, rows by themselves": partial(MTAN, norm="layer", reduction=1),
     "branching": Branching,
     "branching, given tree": partial(Branching, tree={1: [["kind", "alive"], ["size"]]}),
     "branching, all split": partial(Branching, tree={0: [["kind"], ["size"], ["alive"]]}),
@@ -69,6 +72,8 @@ NOT_FOR = {  # scheme → backbones without what it changes
     "normalisation per task": ["mlp"],
     "adapters": ["resnet"],
     "adapters, none shared": ["resnet"],
+    "mtan": ["mlp"],
+    "mtan, rows by themselves": ["mlp"],
 }
 ROWS = 8
 LAYOUTS = {

@@ -10,6 +10,7 @@ from models.sharing.dselect_k import DSelectK
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
 from models.sharing.mmoe import MMoE
+from models.sharing.mtan import MTAN
 from models.sharing.normalization import TaskNormalization
 from models.sharing.ple import PLE
 from models.sharing.sluice import Sluice
@@ -17,6 +18,7 @@ from models.sharing.soft import SoftSharing
 
 __all__ = [
     "CGC",
+    "MTAN",
     "PLE",
     "Branching",
     "Conditioned",

@@ -49,6 +49,7 @@ SHARING = {
     "cross-stitch": ["--model.sharing", "CrossStitch", "--schedule", "gradual_unfreeze"],
     "ple": ["--model.sharing", "PLE", "--model.sharing.levels", "[0, 1]", "--trainer.callbacks+=EMA"],
     "soft": ["--model.sharing", "SoftSharing", "--model.sharing.strength", "0.1"],
+    "mtan": ["--model.sharing", "MTAN", "--model.backbone", "residual.Residual"],
     "sluice": ["--model.sharing", "Sluice", "--model.sharing.strength", "0.1"],
 }
 FLOAT64 = ["--trainer.precision", "64-true"]

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from schemes import SCHEMES, SHAPE, TASKS, network_of
+from schemes import NOT_FOR, SCHEMES, SHAPE, TASKS, network_of
 
 from app.exports.exporting import Exported
 from app.exports.graphs import write_onnx, write_torch
@@ -34,7 +34,7 @@ NAMES = ["input"], TASKS
     ],
 )
 def test_graph_of_any_number_of_rows(scheme: str, format: str, tmp_path: Path) -> None:
-    backbone = "resnet" if scheme == "normalisation per task" else "mlp"
+    backbone = next(each for each in ("mlp", "resnet") if each not in NOT_FOR.get(scheme, []))
     network = network_of(scheme, backbone).float().eval()
     module, x = Exported(network, ["input"], modal=False).eval(), torch.randn(2, *SHAPE)
     path = tmp_path / "model"

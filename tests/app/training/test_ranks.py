@@ -65,6 +65,7 @@ SCHEMES = {
     "omoe": ["MMoE", "--model.sharing.experts", "2", "--model.sharing.one_gate", "true"],
     "cgc": ["CGC", "--model.sharing.from_stage", "1"],
     "ple": ["PLE", "--model.sharing.levels", "[0, 2]"],
+    "mtan": ["MTAN", "--model.sharing.norm", "layer", "--model.backbone", "residual.Residual"],
 }
 
 
