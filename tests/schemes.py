@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from residual import Residual
 from torch import Tensor
 
 from app.network.network import Network
@@ -68,6 +69,7 @@ BACKBONES = {
     "vit": partial(TimmBackbone, name="test_vit"),
     "mlp": partial(MLP, hidden=(8, 6, 4)),
 }
+OTHERS = {"residual": Residual}  # backbones that some schemes alone are tried on
 NOT_FOR = {  # scheme → backbones without what it changes
     "normalisation per task": ["mlp"],
     "adapters": ["resnet"],
@@ -86,7 +88,7 @@ LAYOUTS = {
 def network_of(scheme: str, backbone: str, seed: int = 0) -> Network:
     """In double precision, all modules in training."""
     torch.manual_seed(seed)
-    return Network(TARGETS, SHAPE, BACKBONES[backbone], SCHEMES[scheme]).double()
+    return Network(TARGETS, SHAPE, (BACKBONES | OTHERS)[backbone], SCHEMES[scheme]).double()
 
 
 def batch_of(layout: str, without: str | None = None) -> MultiTaskBatch:

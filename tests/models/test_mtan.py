@@ -10,9 +10,12 @@ import torch
 from residual import Block, Residual
 from torch import Tensor, nn
 
+from app.network.network import Network
+from datamodules.targets import DenseCategorical, DenseContinuous
 from models.backbones import MLP, Backbone, BackboneBuilder, LeNet, TimmBackbone
 from models.backbones.last_block import last_blocks
 from models.errors import ConfigurationError
+from models.heads import DeepLabHead, DenseHead, UpsamplingHead
 from models.sharing import MTAN, HardSharing
 
 TASKS = ["left", "right", "train"]
@@ -165,6 +168,17 @@ def test_a_copy_reads_what_its_own_blocks_do() -> None:
         nn.init.zeros_(parameter)
     assert not copy(inputs(), ROWS)["left"][-1].any()
     torch.testing.assert_close(sharing(inputs(), ROWS)["left"], expected)
+
+
+@pytest.mark.parametrize("head", [DeepLabHead, UpsamplingHead])
+def test_heads_of_a_prediction_a_pixel_read_what_is_masked(head: type[DenseHead]) -> None:
+    targets = {"objects": DenseCategorical(("a", "b")), "depth": DenseContinuous()}
+    network = Network(targets, RESIDUAL.input_shape, Residual, partial(MTAN, norm="layer"), head=head)
+    outputs = network(inputs().float(), {"objects": torch.arange(4), "depth": torch.tensor([1, 3])})
+    assert [tuple(x.shape) for x in outputs.values()] == [(4, 2, 12, 12), (2, 1, 12, 12)]
+    outputs["depth"].sum().backward()
+    assert all(p.grad is None for p in network.task_parameters("objects"))
+    assert all(p.grad is not None for p in network.task_parameters("depth"))
 
 
 class Odd(Backbone):

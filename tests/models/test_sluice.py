@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.network.network import Network
+from datamodules.targets import DenseCategorical, DenseContinuous
 from models.backbones import MLP, BackboneBuilder, LateFusion, LeNet, TimmBackbone
 from models.errors import ConfigurationError
+from models.heads import UpsamplingHead
 from models.sharing import CrossStitch, IndependentNetworks, Sluice
 
 TASKS = ["left", "right", "train"]
@@ -141,6 +144,15 @@ def test_several_modalities() -> None:
     sharing = Sluice(BackboneBuilder(fusion, {"image": (1, 8, 8), "row": (3,)}), TASKS)
     features = sharing({"image": torch.randn(4, 1, 8, 8), "row": torch.randn(4, 3)}, ROWS)
     assert features["train"][-1].shape == (2, sharing.channels["train"][-1])
+
+
+def test_heads_that_do_not_read_the_embedding_are_refused() -> None:
+    targets = {"objects": DenseCategorical(("a", "b")), "depth": DenseContinuous()}
+    line = (
+        "model.sharing: a parameter of Sluice must be reached by task 'objects', whose own it is, found outputs.objects"
+    )
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(line)}"):
+        Network(targets, RESNET.input_shape, RESNET.make, Sluice, head=UpsamplingHead)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ every_case = pytest.mark.parametrize(
         for b in BACKBONES
         if b not in NOT_FOR.get(s, [])
         for layout in LAYOUTS
-    ],
+    ]
+    + [("mtan", "residual", layout) for layout in LAYOUTS],  # several stages of maps with masks
 )
 
 
