@@ -25,6 +25,7 @@ from models.sharing import (
     Sluice,
     SoftSharing,
     TaskNormalization,
+    TensorFactorisation,
 )
 
 TARGETS = {"kind": Categorical(("a", "b", "c")), "size": Continuous(), "alive": Binary(("no", "yes"))}
@@ -62,6 +63,10 @@ SCHEMES = {
     "branching": Branching,
     "branching, given tree": partial(Branching, tree={1: [["kind", "alive"], ["size"]]}),
     "branching, all split": partial(Branching, tree={0: [["kind"], ["size"], ["alive"]]}),
+    "tucker": TensorFactorisation,
+    "tucker from stage 1, of low rank": partial(TensorFactorisation, from_stage=1, ranks={"in": 0.5, "tasks": 2}),
+    "tensor train": partial(TensorFactorisation, kind="tt", from_stage=1, ranks={"out": 0.5}),
+    "laf": partial(TensorFactorisation, kind="laf", from_stage=1, ranks={"tasks": 2}),
 }
 SHAPE = (3, 32, 32)
 BACKBONES = {

@@ -7,6 +7,7 @@ from models.sharing.cgc import CGC
 from models.sharing.conditioned import Conditioned
 from models.sharing.cross_stitch import CrossStitch
 from models.sharing.dselect_k import DSelectK
+from models.sharing.factorised import TensorFactorisation
 from models.sharing.hard import HardSharing
 from models.sharing.independent import IndependentNetworks
 from models.sharing.mmoe import MMoE
@@ -32,4 +33,5 @@ __all__ = [
     "Sluice",
     "SoftSharing",
     "TaskNormalization",
+    "TensorFactorisation",
 ]

@@ -51,6 +51,7 @@ SHARING = {
     "soft": ["--model.sharing", "SoftSharing", "--model.sharing.strength", "0.1"],
     "mtan": ["--model.sharing", "MTAN", "--model.backbone", "residual.Residual"],
     "sluice": ["--model.sharing", "Sluice", "--model.sharing.strength", "0.1"],
+    "factorised": ["--model.sharing", "TensorFactorisation", "--model.sharing.from_stage", "1"],
 }
 FLOAT64 = ["--trainer.precision", "64-true"]
 

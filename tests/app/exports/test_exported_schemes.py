@@ -21,6 +21,7 @@ IN_PARTS = {
     "cgc from stage 1",
     "ple of two levels",
     "normalisation per task",
+    *(name for name in SCHEMES if name.startswith(("tucker", "tensor train", "laf"))),
 }
 NAMES = ["input"], TASKS
 

@@ -66,6 +66,9 @@ SCHEMES = {
     "cgc": ["CGC", "--model.sharing.from_stage", "1"],
     "ple": ["PLE", "--model.sharing.levels", "[0, 2]"],
     "mtan": ["MTAN", "--model.sharing.norm", "layer", "--model.backbone", "residual.Residual"],
+    "tucker": ["TensorFactorisation", "--model.sharing.from_stage", "1", "--model.sharing.ranks", "{in: 0.5}"],
+    "tensor train": ["TensorFactorisation", "--model.sharing.kind", "tt", "--model.sharing.ranks", "{out: 0.5}"],
+    "laf": ["TensorFactorisation", "--model.sharing.kind", "laf", "--model.sharing.ranks.tasks", "2"],
 }
 
 
