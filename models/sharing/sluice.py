@@ -12,6 +12,7 @@ from models.backbones.part import stage_parameters
 from models.bounds import check_probability, check_sizes
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
+from models.learned import Learned
 from models.sharing.base import Sharing
 from models.sharing.cross_stitch import sum_of
 from models.sharing.experts import pooled
@@ -117,6 +118,16 @@ class Sluice(Sharing):
         betas = [parameter for output in self.outputs.values() for parameter in output.beta.parameters()]
         return {"alpha": list(self.units.parameters()), "beta": betas}
 
+    def learned(self) -> dict[str, Learned]:
+        """α of each unit, and each task's β of the stages."""
+        parts = [f"{task} {number}" for task in self.tasks for number in range(self.subspaces)]
+        alpha = {f"alpha/{stage}": Learned(unit.matrix(), parts, parts) for stage, unit in self._units().items()}
+        beta = torch.stack([self.outputs[task].beta.values for task in self.tasks])
+        return alpha | {"beta": Learned(beta, self.tasks, [f"stage {stage}" for stage in (*self.lower, self.last)])}
+
+    def _units(self) -> dict[str, "Unit"]:
+        return {stage: unit for stage, unit in self.units.items() if isinstance(unit, Unit)}
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """The backbones, and the units but for the last."""
         below = [unit for stage, unit in self.units.items() if stage != str(self.last)]
@@ -124,8 +135,7 @@ class Sluice(Sharing):
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """The task's α of the last unit, its β and its projections."""
-        unit = self.units[str(self.last)]
-        assert isinstance(unit, Unit)
+        unit = self._units()[str(self.last)]
         return [*unit.alpha[task].parameters(), *self.outputs[task].parameters()]
 
 
@@ -151,6 +161,10 @@ class Unit(nn.Module):
         parts = torch.stack([part for each in x.values() for part in each.chunk(self.subspaces, channels)])
         mixed = {task: torch.tensordot(self.alpha[task].values, parts, dims=1) for task in wanted}
         return {task: torch.cat(each.unbind(), channels) for task, each in mixed.items()}
+
+    def matrix(self) -> Tensor:
+        """α, [T·S, T·S]."""
+        return torch.cat([numbers.values for numbers in self.alpha.values()])
 
 
 class Output(nn.Module):

@@ -54,6 +54,10 @@ def test_matrices_and_trees_are_shown(train_here: Callable, tmp_path: Path, caps
     assert 0.5 < scalars(folder)["sharing/alpha/1/left/left"][0][1] < 1.2
     assert {f"sharing/alpha/{stage}" for stage in range(3)} <= images(folder).keys()
     assert "sharing/alpha/2:" in capsys.readouterr().out
+    train_here("fit", "--config", str(SMALL), "--model.sharing", "Sluice", "--name", "sluice",
+               "--trainer.max_epochs", "1")  # fmt: skip
+    assert {"sharing/alpha/0", "sharing/beta"} <= images(tmp_path / "runs/sluice/version_0").keys()
+    assert "sharing/beta:" in capsys.readouterr().out
     train_here("fit", "--config", str(SMALL), "--model.sharing", "Branching", "--name", "tree", "--model.sharing.tree",
                "{2: [[left, sum], [right, parity]]}", "--trainer.max_epochs", "1")  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
