@@ -74,7 +74,12 @@ BACKBONES = {
     "vit": partial(TimmBackbone, name="test_vit"),
     "mlp": partial(MLP, hidden=(8, 6, 4)),
 }
-OTHERS = {"residual": Residual}  # backbones that some schemes alone are tried on
+LARGE = {
+    "resnet10t": partial(TimmBackbone, name="resnet10t"),
+    "resnet18": partial(TimmBackbone, name="resnet18"),
+    "vit_tiny": partial(TimmBackbone, name="vit_tiny_patch16_224"),
+}
+OTHERS = {"residual": Residual, **LARGE}  # backbones that some tests alone have
 NOT_FOR = {  # scheme → backbones without what it changes
     "normalisation per task": ["mlp"],
     "adapters": ["resnet"],

@@ -23,6 +23,7 @@ from models.sharing import HardSharing, Sharing
 from models.sharing.base import mixing_layer
 from models.sharing.statistics import statistics_of
 
+RECOMPILATIONS = 64  # all stages count as one function, and each is compiled for training, evaluation and other batches
 BackboneFactory = Callable[[Shape], Backbone]
 SharingFactory = Callable[[Callable[[], Backbone], list[str]], Sharing]
 
@@ -136,4 +137,5 @@ class Network(nn.Module):
     def compile_backbones(self) -> None:
         """Compile every backbone by `torch.compile`."""
         torch._functorch.config.donated_buffer = False  # the tasks' backward passes share one graph
+        torch._dynamo.config.recompile_limit = RECOMPILATIONS
         self.sharing.compile_backbones()

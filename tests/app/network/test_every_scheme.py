@@ -11,24 +11,27 @@ from app.training.step import TrainingStep
 from app.training.supported import check_level
 from models.errors import ConfigurationError
 
-every_case = pytest.mark.parametrize(
-    ("scheme", "backbone", "layout"),
-    [
-        pytest.param(s, b, layout, marks=[] if b == "mlp" or layout == "partial" else pytest.mark.slow)
-        for s in SCHEMES
-        for b in BACKBONES
-        if b not in NOT_FOR.get(s, [])
-        for layout in LAYOUTS
-    ]
-    + [("mtan", "residual", layout) for layout in LAYOUTS],  # several stages of maps with masks
-)
+CASES = [
+    pytest.param(s, b, layout, marks=[] if b == "mlp" or layout == "partial" else pytest.mark.slow)
+    for s in SCHEMES
+    for b in BACKBONES
+    if b not in NOT_FOR.get(s, [])
+    for layout in LAYOUTS
+] + [("mtan", "residual", layout) for layout in LAYOUTS]  # several stages of maps with masks
+LARGE_CASES = [
+    pytest.param(s, b, "partial", marks=pytest.mark.slow)
+    for s in SCHEMES
+    for b, like in {"resnet10t": "resnet", "resnet18": "resnet", "vit_tiny": "vit"}.items()
+    if like not in NOT_FOR.get(s, [])
+]
+CASE = ("scheme", "backbone", "layout")
 
 
 def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
 
 
-@every_case
+@pytest.mark.parametrize(CASE, [*CASES, *LARGE_CASES])
 def test_shared_parameters_are_reached_by_several_losses_and_own_ones_by_theirs(
     scheme: str, backbone: str, layout: str
 ) -> None:
@@ -49,7 +52,7 @@ def test_shared_parameters_are_reached_by_several_losses_and_own_ones_by_theirs(
             assert all(g is None or not g.any() for g in gradients(losses[other], own[task]))
 
 
-@every_case
+@pytest.mark.parametrize(CASE, CASES)
 def test_update_is_that_of_the_whole_jacobian(scheme: str, backbone: str, layout: str) -> None:
     """Of UPGrad, for the shared parameters; a task's own get its own gradient."""
     network, batch = network_of(scheme, backbone), batch_of(layout)
