@@ -24,6 +24,7 @@ from app.cli.help_options import add_help
 from app.cli.of_the_trainer import handlers_kept, listed, plugins_of
 from app.cli.options import add_options
 from app.cli.parsing import NO_DATA, MergingConfigFile, OneLineParser, leave_out
+from app.cli.starting import starting_contract
 from app.configuration import Fitting
 from app.help import MAIN
 from app.runs import (
@@ -48,7 +49,7 @@ from app.runs import (
     run_log,
     run_of,
 )
-from app.runs.identity import BALANCER, REGULARIZERS, START, Differences
+from app.runs.identity import BALANCER, REGULARIZERS, Differences
 from app.training.learned import LEARNED
 from app.training.module import MultiTaskModule
 from app.training.schedulers import WarmupCosine  # noqa: F401  # so that a configuration finds it by its name alone
@@ -161,11 +162,8 @@ class PolyheadCLI(LightningCLI):
         if checkpoint is not None:
             assert path is not None
             return contract_of(checkpoint, path)
-        start = model.get("init_from") if model else None
-        if start is None or not self.command.trains:
-            return None
-        content = read_checkpoint(Path(start), START)
-        return contract_of(content, Path(start), START).starting(model.reset_head)
+        starts = model is not None and self.command.trains
+        return starting_contract(model.get("init_from"), model.reset_head) if starts else None
 
     def _check_fits(self, checkpoint: dict[str, Any]) -> None:
         """Compare a checkpoint with what is built."""

@@ -15,7 +15,7 @@ from app.network.layers import head_layer, layers_of
 from app.tasks import HeadFactory, Task, TaskConfig, check_columns, task_of
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
-from models.backbones import Backbone, BackboneBuilder
+from models.backbones import Backbone, BackboneBuilder, reading_once
 from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
@@ -76,7 +76,8 @@ class Network(nn.Module):
         self.input_shape = input_shape
         self.hard_shared = partial(Network, targets, input_shape, backbone, head=head, tasks=tasks)
         self.fresh_sharing = partial(sharing, BackboneBuilder(backbone, input_shape), list(targets))
-        self.sharing = self.fresh_sharing()
+        with reading_once():
+            self.sharing = self.fresh_sharing()
         check_channels(self.sharing, list(targets))
         self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
         self.shared_features = nn.Identity()  # what all tasks read, if the scheme passes on features

@@ -29,7 +29,7 @@ from app.training.regularizers import Regularization
 from app.training.schedulers import SchedulerFactory, total_steps
 from app.training.step import TrainingStep
 from app.training.supported import check_level, check_optimizer, check_supported
-from app.transfer import FineTuning, LayerConfig, layer_factors, parameter_groups, scaled_rates
+from app.transfer import FineTuning, InitFrom, LayerConfig, layer_factors, parameter_groups, scaled_rates
 from app.transfer.starting_point import StartingPoint
 from datamodules.batch import Inputs, MultiTaskBatch
 from datamodules.targets import Target
@@ -65,7 +65,7 @@ class MultiTaskModule(LightningModule):
         gradients: What a gradient method looks at.
         compile: Compile every backbone by `torch.compile`.
         layers: How the layers of the backbone differ in their training.
-        init_from: A checkpoint from which a new training takes the weights that fit; of this program, of any tasks.
+        init_from: A checkpoint from which a new training takes the weights that fit; or task → one, '*' → the rest's.
         reset_head: Leave the heads in that checkpoint, and begin with new ones.
         reset_layers: Begin with so many of the last layer groups of the backbone initialised anew, pretrained or not.
         optimizer: Any of torch.optim, AdamW if null. It has parameter groups for each layer group and head; vectors
@@ -104,7 +104,7 @@ class MultiTaskModule(LightningModule):
         gradients: GradientConfig = GradientConfig(),  # noqa: B008  # not None, as above
         compile: bool = False,
         layers: LayerConfig = LayerConfig(),  # noqa: B008  # as above
-        init_from: str | None = None,
+        init_from: InitFrom = None,
         reset_head: bool = False,
         reset_layers: int = 0,
         optimizer: OptimizerFactory | None = None,  # not a class, whose options another class would inherit

@@ -5,10 +5,12 @@ from app.transfer.parameter_groups import LayerConfig, layer_factors, parameter_
 from app.transfer.phases import Phase, check_phases
 from app.transfer.presets import Preset, Schedule, phases_of
 from app.transfer.progress import Progress
+from app.transfer.sources import InitFrom
 from app.transfer.starting_point import StartingPoint
 
 __all__ = [
     "FineTuning",
+    "InitFrom",
     "LayerConfig",
     "Phase",
     "Preset",

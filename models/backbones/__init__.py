@@ -1,7 +1,7 @@
 """Backbones: one sample in, one feature a stage out."""
 
 from models.backbones.base import Backbone
-from models.backbones.creation import wants_pretrained_weights, without_pretrained_weights
+from models.backbones.creation import reading_once, wants_pretrained_weights, without_pretrained_weights
 from models.backbones.late_fusion import LateFusion
 from models.backbones.lenet import LeNet
 from models.backbones.mlp import MLP
@@ -18,6 +18,7 @@ __all__ = [
     "LeNet",
     "Projected",
     "TimmBackbone",
+    "reading_once",
     "wants_pretrained_weights",
     "without_pretrained_weights",
 ]

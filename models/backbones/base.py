@@ -23,10 +23,12 @@ class Backbone(nn.Module, ABC):
     Attributes:
         channels: the C of every stage's feature.
         input_dtype: the type of the numbers that it reads, int64 where these are indices; None for real ones.
+        drawn_anew: whether its weights are drawn in any case, and no trained network's.
     """
 
     channels: list[int]
     input_dtype: torch.dtype | None = None
+    drawn_anew: bool = False
     _compiled: list[Callable[[Tensor], Tensor]] | None = None
 
     @property

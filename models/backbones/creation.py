@@ -1,6 +1,6 @@
 """Creates timm networks; what cannot be created is one clear error."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import huggingface_hub
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import ConfigurationError, near_it
 
 _pretrained = ContextVar("pretrained", default=True)
+_read: ContextVar[dict[Hashable, dict[str, Tensor]] | None] = ContextVar("read", default=None)
 
 
 @contextmanager
@@ -28,6 +29,28 @@ def without_pretrained_weights() -> Iterator[None]:
 def wants_pretrained_weights() -> bool:
     """Whether pretrained weights are to be loaded, where a network is asked for them."""
     return _pretrained.get()
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within it, the pretrained weights of networks that are asked for alike are read once, for all of them."""
+    token = _read.set({})
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
+def read_before(asked: Hashable) -> dict[str, Tensor] | None:
+    """The weights of a network that was asked for in this way, if one was and weights are read once."""
+    return (_read.get() or {}).get(asked)
+
+
+def keep_read(asked: Hashable, net: nn.Module) -> None:
+    """Keep the weights of a network that was asked for in this way, where weights are read once."""
+    read = _read.get()
+    if read is not None:
+        read[asked] = {name: x.clone() for name, x in net.state_dict().items()}
 
 
 def create(input_shape: tuple[int, ...], name: str, pretrained: bool, options: dict[str, float]) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.backbones import weights as weight_files
 from models.backbones.base import Backbone
-from models.backbones.creation import create, embed, wants_pretrained_weights
+from models.backbones.creation import create, embed, keep_read, read_before, wants_pretrained_weights
 from models.backbones.cutting import find_cut
 from models.errors import ConfigurationError
 
@@ -64,10 +64,16 @@ class TimmBackbone(Backbone):
             raise ConfigurationError("backbone.weights", "give either pretrained or weights", f"both ({weights!r})")
         options = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate, "output_stride": output_stride}
         given: dict[str, float] = {key: value for key, value in options.items() if value}
-        wanted = wants_pretrained_weights()
-        self.net = create(input_shape, name, pretrained and wanted, given)
-        if weights is not None and wanted:
+        loads = wants_pretrained_weights() and (pretrained or weights is not None)
+        asked = (tuple(input_shape), name, weights, weights_sha256, match, *given.items())
+        known = read_before(asked) if loads else None
+        self.net = create(input_shape, name, pretrained and loads and known is None, given)
+        if known is not None:
+            self.net.load_state_dict(known)
+        elif weights is not None and loads:
             weight_files.load(self.net, weights, match, in_chans=input_shape[0], sha256=weights_sha256)
+        if loads and known is None:
+            keep_read(asked, self.net)
         # A fixed pattern and not noise: the random state is the initialisation's alone.
         sample = torch.arange(prod(input_shape)).sin().view(1, *input_shape)
         self.net.eval()

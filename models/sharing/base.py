@@ -1,13 +1,14 @@
 """What every sharing scheme answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.backbones.base import Backbone, Inputs, Shape, last_trained_matrix, zeros
+from models.backbones.base import Inputs, Shape, last_trained_matrix, zeros
 from models.errors import ConfigurationError
 from models.learned import Gates, Learned
+from models.sharing.copies import Copy, backbones, copy_at
 
 
 class Sharing(nn.Module, ABC):
@@ -94,8 +95,8 @@ class Sharing(nn.Module, ABC):
     def layer_groups(self, coarse: bool = False) -> dict[str, list[str]]:
         """Names of the parameters by depth, from input to output: a partition of `named_parameters()`.
 
-        Groups of the same name in several backbones are one; what lies outside of them is `sharing`, and what mixes
-        activations is last.
+        Groups of the same name in several backbones are one; what lies outside of them, or is drawn anew in any case,
+        is `sharing`, and what mixes activations is last.
 
         Args:
             coarse: see `Backbone.layer_groups`.
@@ -104,11 +105,12 @@ class Sharing(nn.Module, ABC):
             `backbone.<group>` → names of its parameters.
         """
         groups: dict[str, list[str]] = {}
-        for path, backbone in _backbones(self, ""):
-            for group, names in backbone.layer_groups(coarse).items():
+        for path, _, backbone in backbones(self):
+            own = {} if backbone.drawn_anew else backbone.layer_groups(coarse)
+            for group, names in own.items():
                 groups.setdefault(f"backbone.{group}", []).extend(f"{path}{name}" for name in names)
         called = {id(parameter): name for name, parameter in self.named_parameters()}
-        mixing = {mixing_layer(what): [called[id(p)] for p in own] for what, own in self.mixing_weights().items()}
+        mixing = {mixing_layer(what): [called[id(p)] for p in each] for what, each in self.mixing_weights().items()}
         inside = {name for of in (groups, mixing) for names in of.values() for name in names}
         outside = [name for name in called.values() if name not in inside]
         return groups | ({"sharing": outside} if outside else {}) | mixing
@@ -138,7 +140,7 @@ class Sharing(nn.Module, ABC):
 
     def compile_backbones(self) -> None:
         """Compile what is called of every backbone by `torch.compile`."""
-        for _, backbone in _backbones(self, ""):
+        for _, _, backbone in backbones(self):
             if self.walks_stages:
                 backbone.compile_stages()
             else:
@@ -146,8 +148,19 @@ class Sharing(nn.Module, ABC):
 
     def blank(self, input_shape: Shape, rows: int) -> Inputs:
         """A batch of `rows` rows of zeros, as the backbones read them."""
-        _, backbone = next(_backbones(self, ""), ("", None))
-        return zeros(input_shape, rows) if backbone is None else backbone.blank(input_shape, rows)
+        first = next(iter(backbones(self)), None)
+        return zeros(input_shape, rows) if first is None else first[2].blank(input_shape, rows)
+
+    def copies(self) -> list[Copy]:
+        """Where the scheme has the tensors of a backbone, to begin with those of a trained one.
+
+        Here every backbone is a copy, but for what is drawn anew in any case; one that is filed under a task is the
+        task's.
+        """
+        return [copy_at(path, task, each) for path, task, each in backbones(self) if not each.drawn_anew]
+
+    def follow(self, copies: Sequence[Copy]) -> None:
+        """Go on from these copies, whose tensors others have been written to; here they are the scheme's own."""
 
     @abstractmethod
     def shared_parameters(self) -> list[nn.Parameter]:
@@ -165,12 +178,3 @@ class Sharing(nn.Module, ABC):
 def mixing_layer(name: str) -> str:
     """The layer of the mixing weights of this name."""
     return f"sharing.{name}"
-
-
-def _backbones(module: nn.Module, path: str) -> Iterator[tuple[str, Backbone]]:
-    """The backbones in a module that are in no other, with the beginnings of their parameters' names."""
-    for name, child in module.named_children():
-        if isinstance(child, Backbone):
-            yield f"{path}{name}.", child
-        else:
-            yield from _backbones(child, f"{path}{name}.")

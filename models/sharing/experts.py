@@ -47,7 +47,9 @@ class ExpertBuilder:
         """A new expert."""
         if self.hidden is not None:
             assert self.below is not None
-            return MLP((self.below.channels[-1],), self.hidden)
+            expert = MLP((self.below.channels[-1],), self.hidden)
+            expert.drawn_anew = True
+            return expert
         return self.backbone.part(self.first)
 
     @property

@@ -1,6 +1,6 @@
 """Networks of all tasks whose weights are a product of shared factors and a vector of each task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from models.backbones.part import check_stage
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing.base import Sharing
+from models.sharing.copies import Copy
 from models.sharing.experts import features_of
 from models.sharing.factors import KEY, LAF, Product, RankChoice, TensorTrain, Tucker, along_tasks, check_ranks
 from models.sharing.own import Numbers
@@ -71,22 +72,21 @@ class TensorFactorisation(Sharing):
         self.names = [name for name, parameter in first.named_parameters() if parameter.ndim > 1]
         if not self.names:
             raise ConfigurationError("model.sharing.from_stage", "must be one with weights at or above it", from_stage)
-        self._factorise([[take_weight(part, name) for part in self.parts.values()] for name in self.names])
+        weights = [[take_weight(part, name) for part in self.parts.values()] for name in self.names]
+        self.products, self.vectors = self._factors_of(weights)
         below = self.below.channels if self.below else []
         self.channels = {task: [*below, *part.channels] for task, part in self.parts.items()}
 
-    def _factorise(self, weights: Sequence[Sequence[Tensor]]) -> None:
-        """Begin with the product nearest to these weights, of each layer one a task."""
+    def _factors_of(self, weights: Sequence[Sequence[Tensor]]) -> tuple[nn.ModuleList, ModulesByName[nn.ModuleList]]:
+        """The products nearest to weights, of each layer one a task, and each task's vectors."""
         products, vectors = [], []
         for name, own in zip(self.names, weights, strict=True):
             choice = RankChoice(self.ranks, name)
             shared, along = along_tasks(torch.stack(list(own), dim=-1).double(), choice)
             products.append(KINDS[self.kind](shared, choice).to(own[0].dtype))
             vectors.append(along.to(own[0].dtype))
-        self.products = nn.ModuleList(products)
-        self.vectors = ModulesByName[nn.ModuleList](
-            {t: nn.ModuleList(Numbers(along[i].clone()) for along in vectors) for i, t in enumerate(self.parts)}
-        )
+        by_task = {t: nn.ModuleList(Numbers(each[i].clone()) for each in vectors) for i, t in enumerate(self.parts)}
+        return nn.ModuleList(products), ModulesByName[nn.ModuleList](by_task)
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Sequence[Tensor]]:
         """Features of each task's rows, one a stage; see `Sharing.forward`."""
@@ -110,17 +110,38 @@ class TensorFactorisation(Sharing):
         below = self.below.layer_groups(coarse) if self.below else {}
         groups = {f"backbone.{group}": [f"below.{name}" for name in names] for group, names in below.items()}
         for group, names in self._groups[coarse].items():
-            groups.setdefault(f"backbone.{group}", []).extend(held for name in names for held in self._held(name))
+            groups.setdefault(f"backbone.{group}", []).extend(
+                held for name in names for held in self._held(name, self.parts)
+            )
         return groups
 
-    def _held(self, name: str) -> Iterator[str]:
-        """The names of the parameters that give a parameter of the tasks' networks."""
+    def _held(self, name: str, tasks: Iterable[str]) -> Iterator[str]:
+        """The names of the parameters that give a parameter of these tasks' networks."""
         if name not in self.names:
-            yield from (f"parts.{task}.{name}" for task in self.parts)
+            yield from (f"parts.{task}.{name}" for task in tasks)
             return
         number = self.names.index(name)
         yield from (f"products.{number}.{own}" for own, _ in self.products[number].named_parameters())
-        yield from (f"vectors.{task}.{number}.values" for task in self.parts)
+        yield from (f"vectors.{task}.{number}.values" for task in tasks)
+
+    @torch.no_grad()
+    def copies(self) -> list[Copy]:
+        """The stages below, and each task's network with the weights that the factors give."""
+        found = super().copies()
+        for copy in found:
+            if copy.task is not None:
+                for name, weight in self.weights(copy.task).items():
+                    copy.tensors[name.removeprefix("whole.")] = weight.detach()
+                    copy.held[name.removeprefix("whole.")] = [*self._held(name, [copy.task])]
+        return found
+
+    def follow(self, copies: Sequence[Copy]) -> None:
+        """Begin with the factors of the copies' weights."""
+        own = [copy.tensors for copy in copies if copy.task is not None]
+        weights = [[tensors[name.removeprefix("whole.")].cpu() for tensors in own] for name in self.names]
+        products, vectors = self._factors_of(weights)
+        self.products.load_state_dict(products.state_dict())
+        self.vectors.load_state_dict(vectors.state_dict())
 
     def compared_weights(self) -> list[nn.Parameter]:
         """The factors of the last weight."""

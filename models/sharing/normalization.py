@@ -11,6 +11,7 @@ from models.backbones.base import Inputs
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing.base import Sharing
+from models.sharing.copies import Copy
 from models.sharing.rows import take_inputs
 from models.sharing.statistics import statistics_of
 
@@ -61,6 +62,19 @@ class TaskNormalization(Sharing):
     def compared_weights(self) -> list[nn.Parameter]:
         """Those of the backbone's last layer."""
         return self.backbone.compared_weights()
+
+    def copies(self) -> list[Copy]:
+        """The backbone without normalisations, and each task's normalisations under the backbone's names for them."""
+        (whole,) = super().copies()
+        found = {task: Copy("backbone", task, {}, {}) for task in self.tasks}
+        for path, norms in self.backbone.named_modules():
+            for task, norm in norms.each.items() if isinstance(norms, OwnNorms) else ():
+                for name, x in norm.state_dict().items():
+                    found[task].tensors[f"{path}.{name}"] = x
+                    found[task].held[f"{path}.{name}"] = [f"backbone.{path}.each.{task}.{name}"]
+        own = {name for copy in found.values() for (name,) in copy.held.values()}
+        shared = {name: x for name, x in whole.tensors.items() if whole.held[name][0] not in own}
+        return [Copy(whole.path, None, shared, {name: whole.held[name] for name in shared}), *found.values()]
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All but those of normalisations."""
