@@ -114,6 +114,8 @@ def test_experts_on_a_whole_backbone() -> None:
     features = sharing(x, ROWS)["train"]
     torch.testing.assert_close(features[2], trunk[2][[1, 3]])
     assert features[-1].shape == (2, 2)
+    drawn = [name for name, _ in sharing.named_parameters() if name.startswith("experts.")]
+    assert sharing.layer_groups()["sharing"] == drawn  # which is trained with the heads
 
 
 def test_progressive_extraction_of_one_level_is_customised_gate_control() -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, slow_but
+from conftest import SMALL, Train, slow_but
 from schemes import BACKBONES, NOT_FOR, SCHEMES, SHAPE, TARGETS, TASKS, batch_of, network_of
 
+from app.cli.starting import starting_contract
 from app.network.network import Network
 from app.runs import read_checkpoint, relabelled, stamp
 from app.transfer import StartingPoint
 from app.transfer.sources import InitFrom
 from datamodules.contract import Contract
+from datamodules.targets import Continuous
 from models.backbones import TimmBackbone
 from models.backbones import weights as weight_files
 from models.errors import ConfigurationError
@@ -158,11 +160,26 @@ def test_last_layers_of_factors_are_drawn_anew(tmp_path: Path) -> None:
     }
 
 
+def test_labels_are_those_of_a_tasks_own_checkpoint(tmp_path: Path) -> None:
+    network, files = of(IndependentNetworks), {}
+    for number, name in enumerate(("all", "size")):
+        content = {"state_dict": {}}
+        stamp(content, Contract(TARGETS | {"size": Continuous(mean=float(number), std=2.0)}, SHAPE))
+        files[name] = checkpoint(network, tmp_path / f"{name}.ckpt")
+        torch.save(torch.load(files[name]) | content, files[name])
+    both = starting_contract({"size": files["size"], "*": files["all"]}, reset_head=False)
+    assert both.targets == TARGETS | {"size": Continuous(mean=1.0, std=2.0)}
+    assert starting_contract({"size": files["size"]}, reset_head=False).targets.keys() == {"size"}
+    assert starting_contract(files["all"], reset_head=False).targets["size"].mean == 0
+    assert not starting_contract(files["all"], reset_head=True).targets
+    assert starting_contract(None, reset_head=False) is None
+
+
 REFUSED = {
     "unknown task": (
         IndependentNetworks,
         {"kind": "kind", "other": "size"},
-        r"^model\.init_from: must be of the tasks \['kind', 'size', 'alive'\], or '\*' for what they share, found other",
+        r"^model\.init_from: must be of the tasks \['kind', 'size', 'alive'\], or '\*' for what they share, found",
     ),
     "none for shared experts": (
         CGC,
@@ -213,7 +230,7 @@ def test_what_does_not_fit_is_refused(case: str, tmp_path: Path) -> None:
         begin(of(scheme), paths or str(tmp_path / f"{files}.ckpt"))
 
 
-COPIES = {"hard": 1, "independent": 3, "mmoe": 3, "cgc from stage 1": 5, "ple": 4, "tucker": 3, "branching": 3}
+COPIES = {"hard": 1, "independent": 3, "mmoe": 3, "cgc from stage 1": 9, "ple": 4, "tucker": 3, "branching": 3}
 
 
 @pytest.mark.parametrize("scheme", slow_but(COPIES, "independent", "tucker"))
@@ -253,3 +270,17 @@ def test_runs_begin_with_one_checkpoint_or_one_a_task(train_here: Callable, capl
     train_here(*short, "--model.sharing", "SoftSharing", "--model.sharing.strength", "0", "--name", "three",
                "--model.init_from.left", hard, "--model.init_from.sum", hard)  # fmt: skip
     assert f"model.init_from.sum: {hard}" in caplog.text
+    again = train_here(*short[:-1], "2", *cgc, "--name", "two", "--config", "start.yaml", "--ckpt_path", "last")
+    assert again.trainer.current_epoch == 2
+
+
+@pytest.mark.slow
+def test_factors_of_trained_weights_are_the_same_on_all_ranks(train: Train, tmp_path: Path) -> None:
+    short = ["fit", "--config", str(SMALL), "--trainer.max_epochs", "1"]
+    train(*short, "--name", "alone", "--model.sharing", "IndependentNetworks")
+    train(*short, "--name", "factors", "--model.sharing", "TensorFactorisation", "--model.init_from",
+          "runs/alone/version_0/checkpoints/last.ckpt", "--trainer.devices", "2", "--trainer.strategy", "ddp",
+          "--trainer.callbacks+=spies.RecordSteps", "--trainer.callbacks.parameters", "true",
+          "--trainer.callbacks.folder", str(tmp_path))  # fmt: skip
+    first, second = (torch.load(tmp_path / f"parameters-{rank}.pt") for rank in range(2))
+    assert torch.equal(first, second)
