@@ -8,7 +8,7 @@ from app.tasks import HeadFactory, Task
 from models.backbones.base import Shape
 from models.by_name import ModulesByName
 from models.errors import ConfigurationError
-from models.heads import DenseHead, Head
+from models.heads import DenseHead, Head, ReadingHead
 from models.sharing import Sharing
 
 
@@ -23,11 +23,13 @@ def build_heads(
     """
     heads = {}
     for name, task in tasks.items():
-        build = task.config.head or default or task.default_head
-        heads[name] = build(sharing.channels[name], task.target.outputs)
-        _check_kind(task, heads[name])
-    dense = {name: head for name, head in heads.items() if isinstance(head, DenseHead)}
-    if dense:
+        build, reads = task.config.head or default or task.default_head, task.config.reads
+        width = task.config.embedding * len(reads)
+        head = build([channels + width for channels in sharing.channels[name]], task.target.outputs)
+        _check_kind(task, head)
+        read = {each: tasks[each].target.outputs for each in reads}
+        heads[name] = ReadingHead(head, read, task.config.embedding) if reads else head
+    if dense := {name: head for name, head in heads.items() if tasks[name].target.dense}:
         _try(dense, sharing, input_shape)
     return ModulesByName[Head](heads)
 
@@ -44,7 +46,7 @@ def _check_kind(task: Task, head: Head) -> None:
 
 
 @torch.no_grad()
-def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> None:
+def _try(heads: dict[str, Head], sharing: Sharing, input_shape: Shape) -> None:
     """Tell the heads the input's size, and show them the features of a blank image: what they are, a backbone tells."""
     if isinstance(input_shape, dict) or len(input_shape) != 3:
         raise ConfigurationError(
@@ -53,7 +55,9 @@ def _try(heads: dict[str, DenseHead], sharing: Sharing, input_shape: Shape) -> N
     sharing.eval()
     features = sharing(sharing.blank(input_shape, 1), dict.fromkeys(heads, torch.zeros(1, dtype=torch.int64)))
     for name, head in heads.items():
-        head.size = (input_shape[1], input_shape[2])
+        inner = head.head if isinstance(head, ReadingHead) else head
+        assert isinstance(inner, DenseHead)
+        inner.size = (input_shape[1], input_shape[2])
         try:
             head(features[name])
         except ConfigurationError as error:

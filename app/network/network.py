@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from app.network.cascade import Predictions, check_reads, evaluating, read_with_gradient
 from app.network.checks import check_channels, check_sharing
 from app.network.heads import build_heads
 from app.network.layers import head_layer, layers_of
@@ -21,7 +22,6 @@ from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.sharing import HardSharing, Sharing
 from models.sharing.base import mixing_layer
-from models.sharing.statistics import statistics_of
 
 RECOMPILATIONS = 64  # all stages count as one function, and each is compiled for training, evaluation and other batches
 BackboneFactory = Callable[[Shape], Backbone]
@@ -50,6 +50,8 @@ class Network(nn.Module):
         mixing_layers: Those of the layers that mix activations.
         rates: Layer → factor of its learning rate, of heads and of layers that mix activations.
         weights: Task → factor of its loss.
+        read: Tasks whose predictions other tasks read with their gradient: what is theirs is shared.
+        passes_on_features: Whether shared parameters reach the tasks through `shared_features` alone.
         fresh_sharing: Builds another scheme of the same kind, initialised anew.
         hard_shared: Builds another network of the same parts, with hard sharing.
         input_shape: Shape of one row's input, or by modality.
@@ -75,6 +77,7 @@ class Network(nn.Module):
         check_columns(self.tasks.values())
         self.input_shape = input_shape
         self.hard_shared = partial(Network, targets, input_shape, backbone, head=head, tasks=tasks)
+        check_reads(dict(self.tasks.items()))
         self.fresh_sharing = partial(sharing, BackboneBuilder(backbone, input_shape), list(targets))
         with reading_once():
             self.sharing = self.fresh_sharing()
@@ -87,21 +90,23 @@ class Network(nn.Module):
         self.mixing_layers = [mixing_layer(name) for name in self.sharing.mixing_weights()]
         self.rates = {head_layer(name): task.config.rate for name, task in self.tasks.items()}
         self.rates |= dict.fromkeys(self.mixing_layers, self.sharing.mixing_rate)
+        self.read = read_with_gradient(dict(self.tasks.items()))
+        self.passes_on_features = self.sharing.passes_on_features and not self.read
         self.weights = {name: task.config.weight for name, task in self.tasks.items()}
         check_sharing(self.sharing, self.heads, input_shape)
 
     def forward(self, inputs: Inputs, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Task → outputs [B_t, outputs] of the rows [B_t] that are asked of it; one pass through what is shared."""
+        """Task → outputs [B_t, outputs] of the rows [B_t] that are asked of it.
+
+        One pass through what is shared; where that does not end in features, another for each task that reads others.
+        """
+        features_of, laid_out = partial(self.sharing, inputs), rows
         if self.sharing.passes_on_features:
             shared = self.shared_features(self.sharing.shared_features(inputs, rows))
-            features = self.sharing.task_features(shared, rows)
-        else:
-            features = self.sharing(inputs, rows)
-        outputs = {}
-        for name, chosen in rows.items():
-            with statistics_of(chosen.shape[0], self.training):  # a head may normalise, and its task have one row
-                outputs[name] = self.heads[name](features[name])
-        return outputs
+            features_of, laid_out = partial(self.sharing.task_features, shared), self.sharing.rows_in_trunk(rows)
+        asked = partial(evaluating, self) if self.training else None
+        predictions = Predictions(self.tasks, self.heads, rows, laid_out, features_of, asked)
+        return {name: predictions.of(name, name) for name in rows}
 
     def losses(self, batch: MultiTaskBatch, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Task → sum of its losses over the batch's rows, of its outputs [B_t, ...], which come from the last pass."""
@@ -124,16 +129,17 @@ class Network(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The trained parameters that the losses of several tasks reach."""
-        return [parameter for parameter in self.sharing.shared_parameters() if parameter.requires_grad]
+        read = [parameter for name in self.tasks if name in self.read for parameter in self._predicting(name)]
+        return [parameter for parameter in [*self.sharing.shared_parameters(), *read] if parameter.requires_grad]
 
     def task_parameters(self, name: str) -> list[nn.Parameter]:
         """The trained parameters that a task's loss alone reaches: of the sharing scheme, its head and its loss."""
-        own = [
-            *self.sharing.task_parameters(name),
-            *self.heads[name].parameters(),
-            *self.tasks[name].parameters(),
-        ]
+        own = [*([] if name in self.read else self._predicting(name)), *self.tasks[name].parameters()]
         return [parameter for parameter in own if parameter.requires_grad]
+
+    def _predicting(self, name: str) -> list[nn.Parameter]:
+        """What of a task its predictions depend on: its own of the sharing scheme, and its head."""
+        return [*self.sharing.task_parameters(name), *self.heads[name].parameters()]
 
     def compile_backbones(self) -> None:
         """Compile every backbone by `torch.compile`."""

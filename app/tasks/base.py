@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, get_args
@@ -32,6 +32,9 @@ class TaskConfig:
         rate: Factor of the learning rate of the task's head.
         auxiliary: Train the task, but leave it out of `loss/val/total`, by which the best checkpoint is chosen.
         head: Another head than `model.head`.
+        reads: Tasks whose predictions, of this task's rows, its head reads beside the features: a cascade.
+        embedding: How many numbers stand for such a prediction.
+        detached: Whether this task's loss leaves the tasks that are read alone. If not, their heads are shared.
         task: How the label is learned, a class derived from `app.tasks.Task`: for a kind of target that is your own, or
             in place of what its kind has.
         loss: Another loss than the target's: called with the head's output [B, outputs] and the labels [B, ...] (a
@@ -52,6 +55,9 @@ class TaskConfig:
     rate: float = 1.0
     auxiliary: bool = False
     head: HeadFactory | None = None
+    reads: Sequence[str] = ()
+    embedding: int = 8
+    detached: bool = True
     task: TaskFactory | None = None
     loss: nn.Module | None = None
     metrics: dict[str, Metric] | None = None
@@ -98,6 +104,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def predictions(self, outputs: Tensor) -> Tensor:
         """Outputs [B, outputs] as the metrics want them: probabilities, or values in the user's unit."""
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        """Outputs [B, outputs] as other tasks' heads read them, of the same shape; here as they are."""
+        return outputs
 
     @abstractmethod
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:

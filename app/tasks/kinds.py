@@ -73,6 +73,10 @@ class CategoricalTask(Task):
         """Probabilities [B, C]."""
         return outputs.softmax(dim=1)
 
+    def shown(self, outputs: Tensor) -> Tensor:
+        """Probabilities [B, C]."""
+        return self.predictions(outputs)
+
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The most probable class and its probability."""
         probability, index = self.predictions(outputs).max(dim=1)
@@ -134,6 +138,10 @@ class BinaryTask(Task):
         """Probabilities [B], float64."""
         return self.decision.probabilities(outputs.squeeze(1))
 
+    def shown(self, outputs: Tensor) -> Tensor:
+        """Probabilities of the second name, [B, 1], as the network has them before validation sets a temperature."""
+        return outputs.sigmoid()
+
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The second name where its probability is above the threshold, else the first; and that probability."""
         probabilities = self.predictions(outputs)
@@ -180,6 +188,10 @@ class MultiLabelTask(Task):
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [B, C], at least float32: half precision has many equal ones."""
         return at_least_float32(outputs).sigmoid()
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        """Probabilities [B, C]."""
+        return self.predictions(outputs)
 
     def decode(self, outputs: Tensor) -> dict[str, list[Any]]:
         """The classes above one half, joined by `|` (alone if there are none), and the probability of each class."""

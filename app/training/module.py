@@ -116,7 +116,7 @@ class MultiTaskModule(LightningModule):
         self.network = Network(targets, input_shape, backbone, sharing, head, tasks, layers.coarse)
         if compile:
             self.network.compile_backbones()
-        check_level(gradients, self.network.sharing)
+        check_level(gradients, self.network)
         features = self.network.shared_features
         self.balancing = Update(balancer or FixedWeights(), gradients, len(targets), features)
         tasks_by_name = self.network.tasks

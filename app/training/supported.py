@@ -13,6 +13,7 @@ from torch.optim import Optimizer, SparseAdam
 
 from app.balancing import GradientConfig, Update, check_accumulation
 from app.measuring.stage import StageMetrics
+from app.network.network import Network
 from datamodules.batch import Inputs
 from models.errors import ConfigurationError
 from models.sharing import Sharing
@@ -72,18 +73,18 @@ def named(inputs: Inputs) -> dict[str, Tensor]:
     return inputs if isinstance(inputs, dict) else {"": inputs}
 
 
-def check_level(gradients: GradientConfig, sharing: Sharing) -> None:
+def check_level(gradients: GradientConfig, network: Network) -> None:
     """Refuse to compare the tasks at shared features where there are none.
 
     Raises:
-        ValueError: The sharing scheme passes on no features.
+        ValueError: The sharing scheme passes on no features, or a head is read with its gradient, past these.
     """
-    if gradients.level == "features" and not sharing.passes_on_features:
-        raise ConfigurationError(
-            "model.gradients.level",
-            f"must be 'parameters' with {type(sharing).__name__}, whose shared part does not end in features",
-            repr(gradients.level),
-        )
+    if gradients.level == "parameters" or network.passes_on_features:
+        return
+    why = f"with {type(network.sharing).__name__}, whose shared part does not end in features"
+    if network.sharing.passes_on_features:
+        why = f"where a task reads others with `detached: false`, as {sorted(network.read)} are read"
+    raise ConfigurationError("model.gradients.level", f"must be 'parameters' {why}", repr(gradients.level))
 
 
 def check_optimizer(optimizer: Optimizer) -> None:

@@ -5,6 +5,7 @@ from models.heads.deeplab import DeepLabHead
 from models.heads.dense import DenseHead
 from models.heads.linear import LinearHead
 from models.heads.mlp import MLPHead
+from models.heads.reading import ReadingHead
 from models.heads.upsampling import UpsamplingHead
 
-__all__ = ["DeepLabHead", "DenseHead", "Head", "LinearHead", "MLPHead", "UpsamplingHead", "pooled"]
+__all__ = ["DeepLabHead", "DenseHead", "Head", "LinearHead", "MLPHead", "ReadingHead", "UpsamplingHead", "pooled"]

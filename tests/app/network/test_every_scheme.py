@@ -113,10 +113,10 @@ def test_weights_are_saved_and_loaded(scheme: str, backbone: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_features_are_looked_at_where_there_are_some_that_all_tasks_read(scheme: str) -> None:
-    sharing = network_of(scheme, "vit").sharing
+    network = network_of(scheme, "vit")
     config = GradientConfig(level="features")
-    if sharing.passes_on_features:
-        check_level(config, sharing)
+    if network.sharing.passes_on_features:
+        check_level(config, network)
     else:
         with pytest.raises(ConfigurationError, match=r"^model\.gradients\.level: "):
-            check_level(config, sharing)
+            check_level(config, network)
