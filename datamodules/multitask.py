@@ -100,7 +100,7 @@ class MultiTaskDataModule(EvaluationData):
 
     Args:
         sources: Name → where samples come from. Sources may carry different tasks, and the same task more than once.
-        sampling: How the rows of a training step are chosen: `Shared` or `PerTask`; null for `Shared`.
+        sampling: How a step's rows are chosen: `Shared`, `PerTask` or `Successive`; null for `Shared`.
         eval_batch_size: Rows a batch on each process in validation, test and prediction; these visit every row once.
         on_error: What to do with a row whose image is missing or broken: stop with its name ("raise"), or leave it out
             and report it ("skip"). A task's loss is then still the mean over the rows that were drawn.

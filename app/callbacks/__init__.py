@@ -20,6 +20,7 @@ from app.callbacks.progress import TaskProgressBar
 from app.callbacks.resumption import Resumption
 from app.callbacks.skipped_rows import SkippedRows
 from app.callbacks.step_curves import StepCurves
+from app.callbacks.successive import SuccessiveRegularization
 from app.callbacks.thawing import Patience, Thawing
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Resumption",
     "SkippedRows",
     "StepCurves",
+    "SuccessiveRegularization",
     "TaskProgressBar",
     "Thawing",
     "callbacks_of_a_run",

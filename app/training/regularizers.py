@@ -18,7 +18,7 @@ from models.by_name import ModulesByName
 from models.errors import ConfigurationError
 from models.regularizers import ProximalRegularizer, Regularizer, SmoothRegularizer
 
-TAKEN = ("sharing", "l2_sp")  # names of other penalties
+TAKEN = ("sharing", "l2_sp", "successive")  # names of other penalties
 
 
 @dataclass
@@ -140,7 +140,7 @@ def bound(name: str, regularizer: Regularizer, network: Network) -> dict[str, Bo
     """
     key, tasks = f"model.regularizers.{name}", list(network.tasks)
     if name in TAKEN:
-        raise ConfigurationError(key, f"must have another name: penalties are called {' and '.join(TAKEN)}", name)
+        raise ConfigurationError(key, f"must have another name: penalties are called {', '.join(TAKEN)}", name)
     chosen = tasks if regularizer.tasks is None else list(regularizer.tasks)
     if unknown := sorted({*chosen} - {*tasks}):
         raise ConfigurationError(f"{key}.tasks", f"must be among the data's tasks {tasks}", unknown)
