@@ -18,8 +18,13 @@ class Numbers(nn.Module):
 
 
 def along_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    """One number, or one a channel [C], as a factor of maps [B, C, H, W], tokens [B, N, C] or vectors [B, C]."""
-    return numbers.view(-1, 1, 1) if x.ndim == 4 else numbers
+    """One number, or one a channel [C] or a row and channel [B, C], as a factor of x.
+
+    That is maps [B, C, H, W], tokens [B, N, C] or vectors [B, C].
+    """
+    if x.ndim == 4:
+        return numbers.view(*(numbers.shape or (1,)), 1, 1)
+    return numbers.unsqueeze(1) if x.ndim == 3 and numbers.ndim == 2 else numbers
 
 
 def zeros(*shape: int) -> Numbers:
