@@ -75,7 +75,6 @@ BACKBONES = {
     "mlp": partial(MLP, hidden=(8, 6, 4)),
 }
 LARGE = {
-    "resnet10t": partial(TimmBackbone, name="resnet10t"),
     "resnet18": partial(TimmBackbone, name="resnet18"),
     "vit_tiny": partial(TimmBackbone, name="vit_tiny_patch16_224"),
 }

@@ -76,11 +76,12 @@ class Network(nn.Module):
         )
         check_columns(self.tasks.values())
         self.input_shape = input_shape
-        self.hard_shared = partial(Network, targets, input_shape, backbone, head=head, tasks=tasks)
         check_reads(dict(self.tasks.items()))
         self.fresh_sharing = partial(sharing, BackboneBuilder(backbone, input_shape), list(targets))
         with reading_once():
             self.sharing = self.fresh_sharing()
+        seen = self.sharing.seen(input_shape)
+        self.hard_shared = partial(Network, targets, seen, backbone, head=head, tasks=tasks)
         check_channels(self.sharing, list(targets))
         self.heads = build_heads(self.tasks, self.sharing, input_shape, head)
         self.shared_features = nn.Identity()  # what all tasks read, if the scheme passes on features

@@ -151,6 +151,10 @@ class Sharing(nn.Module, ABC):
         first = next(iter(backbones(self)), None)
         return zeros(input_shape, rows) if first is None else first[2].blank(input_shape, rows)
 
+    def seen(self, input_shape: Shape) -> Shape:
+        """The shape of what the backbones see of an input of this one; here all of it."""
+        return input_shape
+
     def copies(self) -> list[Copy]:
         """Where the scheme has the tensors of a backbone, to begin with those of a trained one.
 

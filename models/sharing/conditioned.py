@@ -62,8 +62,10 @@ class Conditioned(Sharing):
         """
         super().__init__()
         self.tasks, self.modality = tasks, modality
-        seen = backbone.input_shape if modality is None else _without(modality, backbone.input_shape, descriptor)
-        self.seen, self.backbone = seen, backbone(seen)
+        if modality is not None:
+            _check_modality(modality, backbone.input_shape, descriptor)
+        seen = self.seen(backbone.input_shape)
+        self.backbone = backbone(seen)
         self.channels = dict.fromkeys(tasks, self.backbone.channels)
         places = sorted({_place(place, len(self.backbone.channels)) for place in after})
         if not places:
@@ -100,7 +102,7 @@ class Conditioned(Sharing):
         assert isinstance(inputs, dict)
         assert self.modality is not None
         rest = {name: x for name, x in inputs.items() if name != self.modality}
-        x: Inputs = rest if isinstance(self.seen, dict) else next(iter(rest.values()))
+        x: Inputs = rest if len(rest) > 1 else next(iter(rest.values()))
         with statistics_of(size_of(inputs), self.training):
             features = self._upper(x, self.tasks[0], inputs[self.modality], INPUT)
         return {task: RowsOf(features, own) for task, own in rows.items()}
@@ -119,12 +121,20 @@ class Conditioned(Sharing):
                 features.append(x)
         return features
 
+    def seen(self, input_shape: Shape) -> Shape:
+        """All but the modality that describes rows."""
+        if self.modality is None:
+            return input_shape
+        assert isinstance(input_shape, dict)
+        rest = {name: each for name, each in input_shape.items() if name != self.modality}
+        return rest if len(rest) > 1 else next(iter(rest.values()))
+
     def blank(self, input_shape: Shape, rows: int) -> Inputs:
         """Zeros, as the backbone reads them, and of the modality that describes them."""
         if self.modality is None:
             return super().blank(input_shape, rows)
         assert isinstance(input_shape, dict)
-        seen, whole = self.backbone.blank(self.seen, rows), blank_rows(input_shape, rows)
+        seen, whole = self.backbone.blank(self.seen(input_shape), rows), blank_rows(input_shape, rows)
         assert isinstance(whole, dict)
         return whole | (seen if isinstance(seen, dict) else {name: seen for name in whole if name != self.modality})
 
@@ -187,8 +197,8 @@ def _channels_of(shape: Shape) -> int:
     return shape[0]
 
 
-def _without(modality: str, shape: Shape, descriptor: Descriptor) -> Shape:
-    """What the backbone sees of inputs of which a modality describes the rows."""
+def _check_modality(modality: str, shape: Shape, descriptor: Descriptor) -> None:
+    """Refuse a modality that cannot describe rows of inputs of this shape."""
     key = "model.sharing.modality"
     if descriptor != "one_hot":
         rule = "takes the place of model.sharing.descriptor"
@@ -199,5 +209,3 @@ def _without(modality: str, shape: Shape, descriptor: Descriptor) -> Shape:
         raise ConfigurationError(key, f"must be among the inputs' modalities {[*shape]}", repr(modality))
     if len(shape[modality]) != 1:
         raise ConfigurationError(key, "must have rows of numbers", f"{modality!r} of shape {shape[modality]}")
-    rest = {name: each for name, each in shape.items() if name != modality}
-    return rest if len(rest) > 1 else next(iter(rest.values()))

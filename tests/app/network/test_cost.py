@@ -13,7 +13,7 @@ from schemes import LAYOUTS, ROWS, SCHEMES, TARGETS, TASKS, network_of
 from app.network.cost import and_of_hard_sharing, multiply_adds
 from app.network.network import Network
 from models.backbones import MLP
-from models.sharing import HardSharing, IndependentNetworks, MMoE
+from models.sharing import HardSharing, IndependentNetworks, MMoE, TensorFactorisation
 
 TRUNK, HEADS = 12 * 8 + 8 * 5, 5 * (3 + 1 + 1)  # of the network below; the tasks have three classes, and a number each
 
@@ -45,6 +45,14 @@ def test_tasks_with_inputs_of_their_own_pay_for_their_own_rows() -> None:
     assert own == hard == pytest.approx(TRUNK + HEADS / 3)
 
 
+def test_what_is_computed_once_a_step_is_divided_among_the_rows() -> None:
+    """A factorised layer's weights, of its core and factors."""
+    few, many = (torch.ones(len(TASKS), count, dtype=torch.bool) for count in (4, 400))
+    once = [multiply_adds(mlp(TensorFactorisation), feeds) - 3 * TRUNK - HEADS for feeds in (few, many)]
+    assert once[0] > 0
+    assert once[0] == pytest.approx(100 * once[1])
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_is_counted_and_left_as_it_is(scheme: str, layout: str) -> None:
@@ -52,7 +60,7 @@ def test_every_scheme_is_counted_and_left_as_it_is(scheme: str, layout: str) -> 
     network = network_of(scheme, backbone).float()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     own, hard = and_of_hard_sharing(network, feeds_of(layout))
-    assert 0.9 < own / hard < 12
+    assert own / hard > 0.9
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 
 from app.balancing import GradientConfig, Parameters, Update
+from app.network.cost import and_of_hard_sharing
 from app.network.network import Network
 from app.training.step import TrainingStep
 from datamodules.batch import MultiTaskBatch
@@ -96,6 +97,11 @@ def test_a_row_is_scaled_and_shifted_by_its_own_description(by: str, backbone: s
         for row, feature in zip(own, found[task][-1], strict=True):
             alone = {name: each[row : row + 1] for name, each in batch.inputs.items()}
             torch.testing.assert_close(sharing(alone, {task: torch.zeros(1, dtype=torch.int64)})[task][-1][0], feature)
+
+
+def test_cost_is_against_a_network_that_sees_what_the_backbone_sees() -> None:
+    own, hard = and_of_hard_sharing(network_of("mlp", after=[0]).float(), torch.ones(len(TARGETS), 4, dtype=torch.bool))
+    assert own == hard + 2 * WIDTH * 8  # a scale and a shift of each of eight channels
 
 
 def test_backbone_sees_the_other_modalities() -> None:
