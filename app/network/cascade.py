@@ -97,16 +97,15 @@ class Predictions:
         self.features, self.evaluating = features, evaluating
         self._own = features(dict(rows))
         self._of_rows: dict[str, Features] = {}
-        self._known: dict[tuple[str, str, bool], Tensor] = {}  # a task, whose rows, whether there is a graph
+        self._known: dict[tuple[str, str], Tensor] = {}  # a task, and whose rows
 
     def of(self, task: str, reader: str) -> Tensor:
         """Outputs [B, outputs] of a task, of the rows of `reader`."""
         whose = task if self._same_rows(task, reader) else reader
-        key = task, whose, torch.is_grad_enabled()
-        if key not in self._known:
+        if (task, whose) not in self._known:
             features = self._own[task] if whose == task else self._of_others(reader)[task]
-            self._known[key] = self._by_head(task, features, whose)
-        return self._known[key]
+            self._known[task, whose] = self._by_head(task, features, whose)
+        return self._known[task, whose]
 
     def _same_rows(self, task: str, reader: str) -> bool:
         """Whether what a task gives of its own rows is what the reader asks for."""
@@ -128,9 +127,8 @@ class Predictions:
         head, config = self.heads[task], self.tasks[task].config
         read = None
         if isinstance(head, ReadingHead):
-            training = self.evaluating is not None
-            forgetting = torch.no_grad() if training and config.detached else nullcontext()
-            with self.evaluating() if self.evaluating else nullcontext(), forgetting:
+            # With a graph, and detached then: autocast keeps weights that it casts without one, also for who needs one.
+            with self.evaluating() if self.evaluating else nullcontext():
                 read = {each: self._shown(each, reader, config.detached) for each in config.reads}
         with statistics_of(self.rows[reader].shape[0], head.training):  # a head may normalise, its task have one row
             output: Tensor = head(features) if read is None else head(features, read)

@@ -156,6 +156,16 @@ def test_absent_task_is_left_as_it_is_where_it_is_read_detached(detached: bool) 
     assert all((parameter.grad is None) == detached for parameter in own)
 
 
+def test_gradients_are_there_under_autocast_where_the_first_task_reads_the_last() -> None:
+    """Autocast keeps weights that it has cast, with the graph or without."""
+    network = cascade("hard", "mlp", {"kind": TaskConfig(reads=["alive"])}).float()
+    batch = batch_of("partial")
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(batch.inputs.float(), batch.rows)
+        sum(output.float().square().sum() for output in outputs.values()).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.heads.parameters())
+
+
 def test_maps_and_tokens_have_labels_at_every_place() -> None:
     class First(LinearHead):
         def forward(self, features: list[Tensor]) -> Tensor:

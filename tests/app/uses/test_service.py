@@ -56,9 +56,12 @@ def ask(port: int, body: bytes = b"", kind: str = JSON, path: str = "/predict", 
     return answer.status, json.loads(answer.read())
 
 
-@pytest.mark.parametrize("kind", ["table", "images", "both"])
-def test_many_at_once_get_what_predict_gives(train_here: Callable, kind: str) -> None:
-    train_here("fit", "--config", str(configuration(kind)))
+CASCADE = ["--model.tasks.kind.reads", "[old, weight, tags]"]
+
+
+@pytest.mark.parametrize(("kind", "options"), [("table", []), ("table", CASCADE), ("images", []), ("both", [])])
+def test_many_at_once_get_what_predict_gives(train_here: Callable, kind: str, options: list[str]) -> None:
+    train_here("fit", "--config", str(configuration(kind)), *options)
     run, frame = load_run(f"runs/{kind}"), pl.read_csv("rows.csv").head(64)
     expected = run.predict(frame, probabilities=True).to_dicts()
     names = [*(["image"] if kind == "both" else []), *FEATURES]
