@@ -289,7 +289,7 @@ def test_no_penalty_is_independent_networks() -> None:
         (
             Conditioned,
             {"descriptor": {"left": [1], "right": [2], "train": [1, 2]}},
-            "model.sharing.descriptor: must have as many numbers for each task, found {'left': 1, 'right': 1, 'tr",
+            "model.sharing.descriptor: must have as many numbers for each task, found {'left': 1, ",
         ),
         (Conditioned, {"descriptor": "learned", "width": 0}, "model.sharing.width: "),
         (LowRankAdapters, {"rank": 0}, "model.sharing.rank: "),
