@@ -81,7 +81,7 @@ class TensorFactorisation(Sharing):
         """The products nearest to weights, of each layer one a task, and each task's vectors."""
         products, vectors = [], []
         for name, own in zip(self.names, weights, strict=True):
-            choice = RankChoice(self.ranks, name)
+            choice = RankChoice(self.ranks, name.removeprefix("whole."))
             shared, along = along_tasks(torch.stack(list(own), dim=-1).double(), choice)
             products.append(KINDS[self.kind](shared, choice).to(own[0].dtype))
             vectors.append(along.to(own[0].dtype))

@@ -143,6 +143,10 @@ def test_stages_below_are_shared_and_layers_are_by_depth() -> None:
         ({"from_stage": 3}, "model.sharing.from_stage: must be a stage from 1 to 2 of LeNet, found 3"),
         ({"from_stage": -1}, "model.sharing.from_stage: must be a stage from 1 to 2 of LeNet, found -1"),
         ({"ranks": {"in": 7}}, "model.sharing.ranks.in: must be at most 1, as layers.0.0.weight has it, found 7"),
+        (
+            {"ranks": {"in": 5}, "from_stage": 1},
+            "model.sharing.ranks.in: must be at most 4, as layers.1.0.weight has it, found 5",
+        ),
         ({"ranks": {"tasks": 4}}, "model.sharing.ranks.tasks: must be at most 3, as layers.0.0.weight has it, found 4"),
         ({"ranks": {"out": 0}}, "model.sharing.ranks.out: must be at least 1, or a share of the dimension up to 1.0"),
         ({"ranks": {"out": 1.5}}, "model.sharing.ranks.out: must be at least 1, or a share of the dimension up to 1.0"),
