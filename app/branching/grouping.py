@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import qr  # type: ignore[import-untyped]
+from scipy.linalg import qr
 
 Matrix = NDArray[np.float64]
 

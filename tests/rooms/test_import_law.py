@@ -18,6 +18,7 @@ FORBIDDEN = {
 }
 ALONE = {
     "app/help": {"app"},
+    "app/evaluation": {"numpy", "scipy", "app"},
     "app/network": {"torch", "app", "datamodules", "models"},
     "app/measuring": {"torch", "torchmetrics", "app", "models"},
     "app/transfer": {"torch", "app", "models"},
@@ -26,6 +27,7 @@ ALONE = {
 OTHER_ROOMS = {  # of app, that a room may import from
     "ranks": set(),
     "help": set(),
+    "evaluation": set(),
     "tasks": set(),
     "configuration": {"network", "tasks"},
     "exports": {"network", "runs", "tasks"},
