@@ -71,5 +71,6 @@ def test_compiled_run_ends_where_the_plain_one_does(train_here: Callable, scheme
         torch.compiler.reset()
         train_here(*fit(scheme, *few, *RECORD, "--model.compile", compiled, "--model.balancer", "UPGrad"))
         ends.append(torch.load("parameters-0.pt"))
+    torch.compiler.reset()
     assert (ends[0][-1] - ends[0][0]).abs().max() > 1e-3
     torch.testing.assert_close(*ends, rtol=0, atol=1e-5)
