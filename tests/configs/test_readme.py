@@ -89,16 +89,17 @@ SHORTER = {
     "search": ["--search.trials", "1", "--search.folds.k", "2", *SHORT[:4]],
     "predict": ["--trainer.limit_predict_batches", "1"],
     "export": [],
+    "branches": [],
 }
 
 
-ALONE = ("export",)  # commands without a trainer
+ALONE = ("export", "branches")  # commands without a trainer
 
 
 def commands(page: Path) -> list[list[str]]:
     """The arguments of each `train.py` in the code blocks of a page that stands beside its `configs/`."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    lines = [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
+    lines = [re.split("[#>]", line)[0].split() for block in blocks for line in block.splitlines()]
     return [line[2:] for line in lines if line[:2] == ["python", "train.py"]]
 
 

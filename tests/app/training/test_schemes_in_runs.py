@@ -64,12 +64,13 @@ def test_average_of_the_weights_is_the_one_by_hand(train_here: Callable, scheme:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.slow
 def test_compiled_run_ends_where_the_plain_one_does(train_here: Callable, scheme: str) -> None:
-    few = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "1",
+    few = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "4", "--trainer.limit_val_batches", "0",
            "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]  # fmt: skip
     ends = []
     for compiled in ("false", "true"):
         torch.compiler.reset()
-        train_here(*fit(scheme, *few, *RECORD, "--model.compile", compiled, "--model.balancer", "UPGrad"))
+        update = ["--model.compile", compiled, "--model.balancer", "UPGrad"]
+        train_here(*fit(scheme, *few, *RECORD, *update, "--trainer.limit_test_batches", "0"))
         ends.append(torch.load("parameters-0.pt"))
     torch.compiler.reset()
     assert (ends[0][-1] - ends[0][0]).abs().max() > 1e-3
