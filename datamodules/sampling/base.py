@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from datamodules.sampling.world import World
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+Size = TypeVar("Size", bound=int | dict[str, int])  # a number of rows, or one a task
 
 
 @dataclass(frozen=True)
@@ -140,11 +143,11 @@ def step_rows(own: int | None, whole: int | None, parts: int) -> int:
     return whole
 
 
-def check_batch_sizes(own: int | dict[str, int] | None, whole: int | dict[str, int] | None) -> None:
-    """Refuse numbers of rows below 1, and two of which one says what the other does.
+def checked_batch_size(own: Size | None, whole: Size | None, default: int) -> Size | int | None:
+    """Rows a micro-batch on each process: those given, else the default; None where those of a step are given.
 
     Raises:
-        ValueError: See above.
+        ValueError: A number is below 1, or both are given, of which one says what the other does.
     """
     if own is not None and whole is not None:
         rule = "takes the place of data.sampling.batch_size, which must then be null"
@@ -153,6 +156,13 @@ def check_batch_sizes(own: int | dict[str, int] | None, whole: int | dict[str, i
         for task, value in values.items() if isinstance(values, dict) else [("", values)]:
             if value is not None:
                 at_least_one(f"sampling.{key}" + (f".{task}" if task else ""), value)
+    return default if own is None and whole is None else own
+
+
+def pages_of(rows: int, size: int) -> int:
+    """Into how many pages of a size rows are cut; a last page of a single row joins the one before."""
+    alone = rows % size == 1 and rows > size > 1
+    return rows // size if alone else ceil(rows / size)
 
 
 def at_least_one(key: str, value: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.errors import DataError
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one, check_batch_sizes, step_rows
+from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, at_least_one, checked_batch_size, step_rows
 from datamodules.sampling.stream import Stream
 from datamodules.sampling.turns import WHOLE, Periods, Quotas, RoundRobin, Turns
 
@@ -54,8 +54,7 @@ class PerTask(Sampling):
         epoch_length: int | Literal["longest", "shortest", "total"] = "longest",
         global_batch_size: int | dict[str, int] | None = None,
     ) -> None:
-        check_batch_sizes(batch_size, global_batch_size)
-        self.batch_size = BATCH_SIZE if batch_size is None and global_batch_size is None else batch_size
+        self.batch_size = checked_batch_size(batch_size, global_batch_size, BATCH_SIZE)
         self.global_batch_size, self.probabilities, self.temperature = global_batch_size, probabilities, temperature
         self.tasks_per_step, self.round_robin = tasks_per_step or (1 if round_robin else None), round_robin
         self.periods, self.epoch_length = periods or {}, epoch_length

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import ceil
 
 import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, check_batch_sizes, permutation, step_rows
+from datamodules.sampling.base import (
+    Booleans,
+    Integers,
+    Plan,
+    Sampling,
+    checked_batch_size,
+    pages_of,
+    permutation,
+    step_rows,
+)
 
 BATCH_SIZE = 64
 
@@ -25,8 +33,7 @@ class Shared(Sampling):
     """
 
     def __init__(self, batch_size: int | None = None, global_batch_size: int | None = None) -> None:
-        check_batch_sizes(batch_size, global_batch_size)
-        self.batch_size = BATCH_SIZE if batch_size is None and global_batch_size is None else batch_size
+        self.batch_size = checked_batch_size(batch_size, global_batch_size, BATCH_SIZE)
         self.global_batch_size = global_batch_size
 
     def plan(
@@ -65,9 +72,7 @@ class Pages(Plan):
         self.labelled, self.order, self.size = labelled.numpy(), order, batch_size * ranks
         self.fewest = min(fewest, batch_size)
         self.book = lru_cache(maxsize=1)(self._book)
-        rows = len(order(0))
-        alone = rows % self.size == 1 and rows > self.size > 1
-        self.pages = rows // self.size if alone else ceil(rows / self.size)
+        self.pages = pages_of(len(order(0)), self.size)
 
     def __len__(self) -> int:
         """Pages."""

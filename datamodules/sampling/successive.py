@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import ceil
 
 import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
 from datamodules.errors import DataError
-from datamodules.sampling.base import Booleans, Integers, Plan, Sampling, check_batch_sizes, permutation, step_rows
+from datamodules.sampling.base import (
+    Booleans,
+    Integers,
+    Plan,
+    Sampling,
+    checked_batch_size,
+    pages_of,
+    permutation,
+    step_rows,
+)
 
 BATCH_SIZE = 64
 
@@ -34,8 +42,7 @@ class Successive(Sampling):
         global_batch_size: int | None = None,
         order: list[str] | None = None,
     ) -> None:
-        check_batch_sizes(batch_size, global_batch_size)
-        self.batch_size = BATCH_SIZE if batch_size is None and global_batch_size is None else batch_size
+        self.batch_size = checked_batch_size(batch_size, global_batch_size, BATCH_SIZE)
         self.global_batch_size, self.order = global_batch_size, order
 
     def plan(
@@ -73,13 +80,9 @@ class Passes(Plan):
         self.rows = [np.flatnonzero(own) for own in labelled.numpy()]
         self.order, self.seed, self.size, self.accumulate = order, seed, size, accumulate
         self.fewest = min(2, size // (ranks * accumulate))  # see `Pages`
-        self.steps = [self._steps(len(self.rows[task])) for task in order]
+        self.steps = [pages_of(len(self.rows[task]), size) for task in order]
         self.ends = np.cumsum(self.steps)
         self.shuffled = lru_cache(maxsize=1)(self._shuffled)
-
-    def _steps(self, rows: int) -> int:
-        """Optimizer steps of a pass over so many rows."""
-        return rows // self.size if rows % self.size == 1 and rows > self.size > 1 else ceil(rows / self.size)
 
     def __len__(self) -> int:
         """Micro-batches in an epoch."""

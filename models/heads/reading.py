@@ -1,13 +1,13 @@
 """A head that reads other tasks' predictions beside its features."""
 
 from collections.abc import Mapping, Sequence
-from typing import overload
 
 import torch
 from torch import Tensor, nn
 
 from models.by_name import ModulesByName
 from models.heads.base import Head
+from models.lazy import LazyFeatures
 
 
 class ReadingHead(Head):
@@ -45,7 +45,7 @@ class ReadingHead(Head):
         return prediction
 
 
-class Beside(Sequence[Tensor]):
+class Beside(LazyFeatures):
     """Features with further channels [B, width], joined only where a feature is read."""
 
     def __init__(self, features: Sequence[Tensor], more: Tensor) -> None:
@@ -55,19 +55,9 @@ class Beside(Sequence[Tensor]):
         """Number of stages."""
         return len(self.features)
 
-    @overload
-    def __getitem__(self, stage: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, stage: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, stage: int | slice) -> Tensor | list[Tensor]:
+    def at(self, stage: int) -> Tensor:
         """A stage's feature, wider."""
-        if isinstance(stage, slice):
-            return [self._joined(x) for x in self.features[stage]]
-        return self._joined(self.features[stage])
-
-    def _joined(self, x: Tensor) -> Tensor:
+        x = self.features[stage]
         if x.ndim == 4:
             return torch.cat([x, self.more[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
         more = self.more[:, None].expand(-1, x.shape[1], -1) if x.ndim == 3 else self.more

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from models.backbones.base import Inputs, Shape, last_trained_matrix
 from models.backbones.part import check_stage
 from models.bounds import check_sizes
 from models.errors import ConfigurationError
+from models.lazy import LazyFeatures
 from models.sharing.rows import size_of
 from models.sharing.statistics import statistics_of
 
@@ -107,7 +107,7 @@ class Gate(nn.Module):
         return weights
 
 
-class Mixture(Sequence[Tensor]):
+class Mixture(LazyFeatures):
     """Features of several experts, mixed only where they are read, above those of what is below.
 
     Args:
@@ -123,20 +123,11 @@ class Mixture(Sequence[Tensor]):
         """Number of stages."""
         return len(self.below) + len(self.experts[0])
 
-    @overload
-    def __getitem__(self, stage: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, stage: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, stage: int | slice) -> Tensor | list[Tensor]:
+    def at(self, stage: int) -> Tensor:
         """Σ_i weight_i x_i of a stage's features x_i, [B, ...]."""
-        if isinstance(stage, slice):
-            return [self[number] for number in range(*stage.indices(len(self)))]
-        number = range(len(self))[stage]
-        if number < len(self.below):
-            return self.below[number]
-        features = torch.stack([expert[number - len(self.below)] for expert in self.experts], dim=1)
+        if stage < len(self.below):
+            return self.below[stage]
+        features = torch.stack([expert[stage - len(self.below)] for expert in self.experts], dim=1)
         return (features * self.weights.view(*self.weights.shape, *[1] * (features.ndim - 2))).sum(dim=1)
 
 

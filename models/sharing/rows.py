@@ -1,14 +1,12 @@
 """Some of a batch's rows."""
 
-from collections.abc import Sequence
-from typing import overload
-
 from torch import Tensor
 
 from models.backbones.base import Inputs
+from models.lazy import LazyFeatures
 
 
-class RowsOf(Sequence[Tensor]):
+class RowsOf(LazyFeatures):
     """Some rows of every feature, gathered only where a feature is read: a head reads one or few of the stages."""
 
     def __init__(self, features: list[Tensor], rows: Tensor | list[Tensor]) -> None:
@@ -20,16 +18,8 @@ class RowsOf(Sequence[Tensor]):
         """Number of stages."""
         return len(self.features)
 
-    @overload
-    def __getitem__(self, stage: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, stage: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, stage: int | slice) -> Tensor | list[Tensor]:
+    def at(self, stage: int) -> Tensor:
         """The rows of a stage's feature, [B_t, ...]."""
-        if isinstance(stage, slice):
-            return [take(*each) for each in zip(self.features[stage], self.rows[stage], strict=True)]
         return take(self.features[stage], self.rows[stage])
 
 
