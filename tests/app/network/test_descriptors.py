@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from partition import gradients
 from schemes import BACKBONES, LAYOUTS, SHAPE, TARGETS, TASKS, batch_of, losses_of
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
@@ -47,10 +48,6 @@ def moved(network: Network) -> Network:
     for change in network.sharing.changes.values():
         nn.init.normal_(change.linear.weight, std=0.3)
     return network
-
-
-def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

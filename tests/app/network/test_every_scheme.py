@@ -1,13 +1,13 @@
 """What holds for every sharing scheme on every backbone and layout of rows."""
 
+from functools import partial
+
 import pytest
 import torch
-from schemes import BACKBONES, LAYOUTS, NOT_FOR, SCHEMES, TASKS, batch_of, losses_of, network_of
-from torch import Tensor, nn
-from torchjd.aggregation import UPGrad
+from partition import assert_exact_update, assert_partition
+from schemes import BACKBONES, LAYOUTS, NOT_FOR, SCHEMES, batch_of, losses_of, network_of
 
-from app.balancing import GradientConfig, Parameters, Update
-from app.training.step import TrainingStep
+from app.balancing import GradientConfig
 from app.training.supported import check_level
 from models.errors import ConfigurationError
 
@@ -27,64 +27,16 @@ LARGE_CASES = [
 CASE = ("scheme", "backbone", "layout")
 
 
-def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) if parameters else ()
-
-
 @pytest.mark.parametrize(CASE, [*CASES, *LARGE_CASES])
 def test_shared_parameters_are_reached_by_several_losses_and_own_ones_by_theirs(
     scheme: str, backbone: str, layout: str
 ) -> None:
-    network, batch = network_of(scheme, backbone), batch_of(layout)
-    losses = losses_of(network, batch)
-    shared, own = network.shared_parameters(), {task: network.task_parameters(task) for task in TASKS}
-    unused = network.sharing.unused_parameters()
-    everything = [*shared, *(parameter for each in own.values() for parameter in each), *unused]
-    assert sorted(map(id, everything)) == sorted(map(id, network.parameters()))
-    reached = [
-        sum(g is not None for g in each) for each in zip(*(gradients(losses[t], shared) for t in TASKS), strict=True)
-    ]
-    assert all(number >= 2 for number in reached)
-    for task in TASKS:
-        assert all(gradient is None for gradient in gradients(losses[task], unused))
-        assert all(gradient is not None for gradient in gradients(losses[task], own[task]))
-        for other in set(TASKS) - {task}:
-            assert all(g is None or not g.any() for g in gradients(losses[other], own[task]))
+    assert_partition(network_of(scheme, backbone), batch_of(layout))
 
 
 @pytest.mark.parametrize(CASE, CASES)
 def test_update_is_that_of_the_whole_jacobian(scheme: str, backbone: str, layout: str) -> None:
-    """Of UPGrad, for the shared parameters; a task's own get its own gradient."""
-    network, batch = network_of(scheme, backbone), batch_of(layout)
-    losses, shared = losses_of(network, batch), network.shared_parameters()
-    own = {task: network.task_parameters(task) for task in TASKS}
-    expected_own = {task: gradients(losses[task], own[task]) for task in TASKS}
-    expected: tuple[Tensor, ...] = ()
-    if shared:
-        rows = [
-            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, each, strict=True)])
-            for each in (gradients(losses[task], shared) for task in TASKS)
-        ]
-        update = UPGrad()(torch.stack(rows))
-        expected = tuple(
-            part.view_as(p) for part, p in zip(update.split([p.numel() for p in shared]), shared, strict=True)
-        )
-
-    torch.manual_seed(0)
-    balancing = Update(UPGrad(), GradientConfig(), len(TASKS), network.shared_features)
-    step = TrainingStep(network.weights)
-    step.take(batch, losses_of(network, batch), first=True, device=torch.device("cpu"))
-    step.end()
-    laid_out = network.sharing.rows_in_trunk(batch.rows)
-    size = len(batch.ids) if laid_out is batch.rows else sum(map(len, laid_out.values()))
-    micro_batch = step.micro_batch(number=0, epoch=0, of=1, ends=True, rows=laid_out, size=size)
-    parameters = Parameters(shared, list(own.values()), network.sharing.compared_weights())
-    balancing.backward(step.release(), torch.ones((), dtype=torch.float64), micro_batch, parameters)
-    for parameter, gradient in zip(shared, expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
-    for task in TASKS:
-        for parameter, gradient in zip(own[task], expected_own[task], strict=True):
-            torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
+    assert_exact_update(partial(network_of, scheme, backbone), batch_of(layout))
 
 
 PAIRS = [(scheme, each) for scheme in SCHEMES for each in BACKBONES if each not in NOT_FOR.get(scheme, [])]
